@@ -1,0 +1,1 @@
+"""The ticketing service: one FastAPI process over one MongoDB replica set."""

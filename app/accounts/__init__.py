@@ -1,0 +1,1 @@
+"""Who may come in: users, roles, passwords, sessions and tokens."""

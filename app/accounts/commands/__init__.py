@@ -1,0 +1,1 @@
+"""What changes an account or a session."""

@@ -1,0 +1,60 @@
+"""What routes ask for: the caller, and the parts of the service that were built at start-up."""
+
+from typing import Annotated
+
+from bson import ObjectId
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from app.platform.clock import now
+from app.platform.errors import NotFound, Unauthenticated
+from app.platform.idempotency import Idempotency
+
+from .actor import Actor
+from .passwords import PasswordPool
+from .queries import actor_of
+from .tokens import Tokens
+
+# Only tells OpenAPI; `current_actor` reads the header itself, because S3 fixes the answers.
+bearer = HTTPBearer(
+    auto_error=False, bearerFormat="JWT", scheme_name="bearer", description="The `token` of `POST /api/login`"
+)
+
+
+async def current_actor(request: Request) -> Actor:
+    """The signed-in user. Raises `Unauthenticated` without a token, `InvalidToken` for one that is not good."""
+    scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated
+    tokens: Tokens = request.state.tokens
+    actor = await actor_of(tokens.read_access(token.strip()), now())
+    request.state.actor = actor
+    return actor
+
+
+async def _tokens(request: Request) -> Tokens:
+    tokens: Tokens = request.state.tokens
+    return tokens
+
+
+async def _passwords(request: Request) -> PasswordPool:
+    pool: PasswordPool = request.state.passwords
+    return pool
+
+
+async def _idempotency(request: Request) -> Idempotency:
+    idempotency: Idempotency = request.state.idempotency
+    return idempotency
+
+
+def object_id(text: str) -> ObjectId:
+    """An id from a path. Raises `NotFound`: what can't be an id names nothing."""
+    if not ObjectId.is_valid(text):
+        raise NotFound
+    return ObjectId(text)
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+TheTokens = Annotated[Tokens, Depends(_tokens)]
+ThePasswords = Annotated[PasswordPool, Depends(_passwords)]
+TheIdempotency = Annotated[Idempotency, Depends(_idempotency)]

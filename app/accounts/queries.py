@@ -1,0 +1,88 @@
+"""Reading accounts: who is this, who is there."""
+
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.platform.errors import FieldError, InvalidInput, NotFound
+from app.platform.mongo import collection_of
+from app.platform.paging import Order, Page, parse_limit, read_page
+from app.platform.wire import Row
+
+from .actor import Actor
+from .documents import Session, User, username_key
+from .errors import InvalidToken
+from .roles import Permission, Role, has_permission, role_of
+from .tokens import AccessClaims
+
+NEWEST_FIRST = Order("_id", is_descending=True, is_unique=True)
+
+
+async def user_by_username(username: str) -> User | None:
+    """The account to sign in to: by its exact name, or, for new accounts, without regard to case and blanks."""
+    either: list[Row] = [{"username": username}, {"usernameKey": username_key(username)}]
+    found = await User.find({"$or": either}).to_list()
+    exact = [user for user in found if user.username == username]
+    return next(iter(exact or found), None)
+
+
+async def actor_of(claims: AccessClaims, now: datetime) -> Actor:
+    """Who the token stands for, by the database's present word: one round trip for session and user.
+
+    Raises `InvalidToken` when the session has ended, or the account is switched off or gone.
+    """
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"_id": claims.session_id, "userId": claims.user_id, "expiresAt": {"$gt": now}}},
+        {"$lookup": {"from": User.Settings.name, "localField": "userId", "foreignField": "_id", "as": "user"}},
+        {"$unwind": "$user"},
+        {
+            "$project": {
+                "passwordVersion": 1,
+                "user": {"username": 1, "role": 1, "active": 1, "passwordVersion": 1},
+            }
+        },
+    ]
+    cursor = await collection_of(Session).aggregate(pipeline)
+    rows = await cursor.to_list()
+    if not rows:
+        raise InvalidToken
+    user = rows[0]["user"]
+    if user.get("active") is False or user.get("passwordVersion", 0) != rows[0]["passwordVersion"]:
+        raise InvalidToken
+    return Actor(claims.user_id, user["username"], role_of(user), claims.session_id)
+
+
+async def get_user(user_id: ObjectId) -> Row:
+    """Raises `NotFound`."""
+    row = await collection_of(User).find_one({"_id": user_id})
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def read_user(actor: Actor, user_id: ObjectId) -> Row:
+    """Another's account. Raises `Forbidden`, `NotFound`."""
+    actor.require(Permission.READ_USERS)
+    return await get_user(user_id)
+
+
+async def list_users(actor: Actor, *, role: str | None, cursor: str | None, limit: str | None) -> Page:
+    """Newest first. Raises `Forbidden`, `InvalidInput`, `InvalidCursor`."""
+    actor.require(Permission.READ_USERS)
+    if role is not None and role not in set(Role):
+        raise InvalidInput(FieldError("role", "enum", f"must be one of {', '.join(Role)}"))
+    where: Row = {"role": role} if role else {}
+    scope = f"users {role or ''}"
+    return await read_page(
+        collection_of(User), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=parse_limit(limit)
+    )
+
+
+async def require_user(user_id: ObjectId, field: str, permission: Permission | None = None) -> None:
+    """Raises `InvalidInput` on `field` unless this is an active user, with the permission if one is asked for."""
+    row = await collection_of(User).find_one({"_id": user_id}, {"role": 1, "active": 1})
+    if row is None or row.get("active") is False:
+        raise InvalidInput(FieldError(field, "unknown_user", "is not an active user"))
+    if permission is not None and not has_permission(role_of(row), permission):
+        raise InvalidInput(FieldError(field, "not_assignable", "is not an active Agent or Admin"))

@@ -1,0 +1,124 @@
+"""Accounts on the wire."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints
+
+from app.platform.wire import Id, Instant, JsonObject, Row, Secret, Text, WireModel
+
+from .roles import Role, role_of
+
+MAX_USERNAME = 254
+
+
+def _visible(text: str) -> str:
+    if not text.isprintable():
+        message = "must not contain control characters"
+        raise ValueError(message)
+    return text
+
+
+Username = Annotated[Text, AfterValidator(_visible), StringConstraints(min_length=1, max_length=MAX_USERNAME)]
+Name = Annotated[Text, AfterValidator(_visible), StringConstraints(min_length=1, max_length=200)]
+# Enough to catch a slip; only a delivered mail proves an address (RFC 5321's length limit).
+Email = Annotated[
+    Text, AfterValidator(_visible), StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$")
+]
+NewPassword = Annotated[Secret, Field(description="8 characters to 72 bytes in UTF-8; not common, not the username")]
+
+
+class Registration(WireModel):
+    username: Username
+    password: NewPassword
+    email: Email | None = None
+    name: Name | None = None
+
+
+class Credentials(WireModel):
+    username: Annotated[Text, StringConstraints(strip_whitespace=False, max_length=1024)]
+    password: Secret
+    otp: Annotated[Text, StringConstraints(max_length=16)] | None = Field(
+        default=None, description="The current one-time code, for accounts with MFA"
+    )
+
+
+class RefreshRequest(WireModel):
+    refresh_token: Secret
+
+
+class PasswordChange(WireModel):
+    current_password: Secret
+    new_password: NewPassword
+
+
+class ProfilePatch(WireModel):
+    """JSON merge patch (RFC 7396): absent leaves as it is, null clears."""
+
+    email: Email | None = None
+    name: Name | None = None
+
+
+class UserCreate(Registration):
+    role: Role = Role.CUSTOMER
+
+
+class UserPatch(ProfilePatch):
+    role: Role = Role.CUSTOMER
+    active: StrictBool = True
+
+
+class UserOut(WireModel):
+    id: Id
+    username: str
+    role: Role
+    email: str | None
+    name: str | None
+    active: bool
+    mfa_enabled: bool
+    created_at: Instant | None
+
+
+class UserList(WireModel):
+    items: list[UserOut]
+    next_cursor: str | None
+
+
+class TokensOut(WireModel):
+    token: str = Field(description="The access token: send it as `Authorization: Bearer …`")
+    token_type: str
+    expires_in: int = Field(description="Seconds that the access token is good for")
+    refresh_token: str
+    user: UserOut
+
+
+USER_EXAMPLE: JsonObject = {
+    "id": "6740a1f0c3b2a1d4e5f60718",
+    "username": "carol@example.com",
+    "role": "Customer",
+    "email": None,
+    "name": "Carol",
+    "active": True,
+    "mfaEnabled": False,
+    "createdAt": "2026-11-22T09:30:00.000Z",
+}
+SIGNED_IN_EXAMPLE: JsonObject = {
+    "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.…",
+    "tokenType": "Bearer",
+    "expiresIn": 3600,
+    "refreshToken": "rt_6740a1f0c3b2a1d4e5f60719_0_…",
+    "user": USER_EXAMPLE,
+}
+
+
+def user_out(row: JsonObject) -> Row:
+    """A stored user, an original one included, as `UserOut` has it; never the hash nor the MFA secret."""
+    return {
+        "id": row["_id"],
+        "username": row["username"],
+        "role": role_of(row),
+        "email": row.get("email"),
+        "name": row.get("name"),
+        "active": row.get("active") is not False,
+        "mfaEnabled": row.get("mfaEnabled") is True,
+        "createdAt": row.get("createdAt"),
+    }

@@ -1,0 +1,110 @@
+"""Start and stop: what the service is made of, built in order and closed in reverse."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TypedDict
+
+from fastapi import FastAPI
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+
+from app.accounts.commands.people import create_first_admin
+from app.accounts.documents import Session, User
+from app.accounts.passwords import PasswordPool
+from app.accounts.tokens import Tokens, derive_key
+from app.events.log import Event
+from app.platform.clock import now
+from app.platform.errors import AppError
+from app.platform.idempotency import Idempotency, IdempotencyRow
+from app.platform.log import configure_logging
+from app.platform.mongo import connect, prepare
+from app.platform.sequence import Counter
+from app.platform.wire import Row
+from app.settings import Settings
+from app.tickets.commands import adopt_numbers
+from app.tickets.documents import Ticket
+
+logger = logging.getLogger(__name__)
+
+DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter]
+# A database that is there answers within this; one that is not must not keep /healthz from answering.
+FIRST_TRY_S = 5
+RETRY_S = 1
+
+
+class Database:
+    """The database handle, and whether models and indexes are ready for use."""
+
+    def __init__(self, handle: AsyncDatabase[Row]) -> None:
+        self.handle = handle
+        self.is_prepared = False
+
+
+class State(TypedDict):
+    """What requests find as `request.state`."""
+
+    database: Database
+    tokens: Tokens
+    passwords: PasswordPool
+    idempotency: Idempotency
+    registration_is_open: bool
+
+
+def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        configure_logging(settings.log_level)
+        if settings.has_short_secret:
+            logger.warning("JWT_SECRET is shorter than 32 bytes; RFC 7518 asks for at least as many for HS256")
+        secret = settings.jwt_secret.get_secret_value()
+        database = Database(connect(settings.mongodb_uri))
+        passwords = PasswordPool()
+        preparing = asyncio.create_task(_prepare(database, settings, passwords))
+        await asyncio.wait({preparing}, timeout=FIRST_TRY_S)
+        try:
+            yield State(
+                database=database,
+                tokens=Tokens(secret),
+                passwords=passwords,
+                idempotency=Idempotency(derive_key(secret, "idempotency")),
+                registration_is_open=settings.registration == "on",
+            )
+        finally:
+            preparing.cancel()
+            with suppress(asyncio.CancelledError):
+                await preparing
+            passwords.close()
+            await database.handle.client.close()
+
+    return lifespan
+
+
+async def _prepare(database: Database, settings: Settings, passwords: PasswordPool) -> None:
+    """Tries until the database is there; requests get 503 until then."""
+    while True:
+        try:
+            await prepare(database.handle, DOCUMENTS)
+            await adopt_numbers()
+            await _open_first_admin(settings, passwords)
+        except PyMongoError as error:
+            logger.warning("the database is not ready", extra={"reason": type(error).__name__})
+            await asyncio.sleep(RETRY_S)
+        else:
+            database.is_prepared = True
+            logger.info("ready", extra={"database": database.handle.name})
+            return
+
+
+async def _open_first_admin(settings: Settings, passwords: PasswordPool) -> None:
+    if not settings.admin_username or not settings.admin_password:
+        return
+    password = settings.admin_password.get_secret_value()
+    try:
+        is_new = await create_first_admin(settings.admin_username, password, passwords=passwords, now=now())
+    except AppError as error:
+        logger.error("ADMIN_USERNAME and ADMIN_PASSWORD make no account: %s", error.text)  # noqa: TRY400 - no traceback
+        return
+    if is_new:
+        logger.info("the first Admin was created", extra={"username": settings.admin_username})

@@ -1,0 +1,1 @@
+"""What any web service on MongoDB needs; knows nothing of users or tickets."""

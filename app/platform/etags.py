@@ -1,0 +1,47 @@
+"""Versions as entity tags: preconditions of writes and of reads (RFC 9110 §13)."""
+
+import re
+
+from fastapi import Request
+
+from .errors import VersionConflict
+
+_ETAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def is_unchanged(request: Request, version: int) -> bool:
+    """Whether `If-None-Match` says that the client has this version (RFC 9110 §13.1.2, weak comparison)."""
+    header = request.headers.get("if-none-match")
+    return header is not None and _names(header, str(version), weak=True)
+
+
+class IfMatch:
+    """The precondition of a write: the `If-Match` header (RFC 9110 §13.1.1), or a version named some other way."""
+
+    def __init__(self, header: str | None = None) -> None:
+        self._header = header
+
+    @classmethod
+    def of(cls, request: Request) -> "IfMatch":
+        values = request.headers.getlist("if-match")
+        return cls(", ".join(values) if values else None)
+
+    @property
+    def is_given(self) -> bool:
+        return self._header is not None
+
+    def check(self, version: int) -> None:
+        """Raises `VersionConflict` unless the precondition holds for the current version."""
+        if self._header is not None and not _names(self._header, str(version), weak=False):
+            raise VersionConflict(version)
+
+
+def _names(header: str, tag: str, *, weak: bool) -> bool:
+    if header.strip() == "*":
+        return True
+    found = (_ETAG.fullmatch(part) for part in header.split(","))
+    return any(match and match[2] == tag and (weak or not match[1]) for match in found)

@@ -1,0 +1,133 @@
+"""HTTP's own rules: bodies in, JSON and problems out."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from beanie.exceptions import CollectionWasNotInitialized
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from .errors import (
+    AppError,
+    DatabaseUnavailable,
+    FieldError,
+    InternalError,
+    InvalidInput,
+    MalformedJson,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
+from .wire import JsonObject, to_json
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
+# Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.
+TRANSIENT_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+
+
+def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(value), status, headers, JSON)
+
+
+def no_content() -> Response:
+    return Response(status_code=204)
+
+
+async def read_json(request: Request) -> JsonObject:
+    """The body as a JSON object. Raises `UnsupportedMediaType`, `MalformedJson` or, for no object, `InvalidInput`.
+
+    Called by a route after its caller is known and not declared as a FastAPI body, because FastAPI would parse the
+    body before it asks who is calling (contract §2, order of checks).
+    """
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_type not in JSON_TYPES:
+        raise UnsupportedMediaType
+    try:
+        value = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is not valid JSON: {error.msg} at character {error.pos}"
+        raise MalformedJson(detail) from None
+    if not isinstance(value, dict):
+        raise InvalidInput(FieldError("", "object_expected", "The body must be a JSON object"))
+    return value
+
+
+def problem_members(error: AppError) -> dict[str, Any]:
+    """Problem details (RFC 9457), with the original service's `error` beside `detail`."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.text,
+        "code": error.code,
+        "error": error.text,
+        **error.extra,
+    }
+
+
+def problem_body(error: AppError, request_id: str, path: str) -> bytes:
+    return to_json({**problem_members(error), "instance": path, "requestId": request_id})
+
+
+def problem_response(request: Request, error: AppError) -> Response:
+    request_id = request.scope["state"].get("request_id", "")
+    body = problem_body(error, request_id, request.url.path)
+    return Response(body, error.status, {**error.headers, "Content-Language": "en"}, PROBLEM_JSON)
+
+
+def to_app_error(error: Exception) -> AppError:
+    """What the client is told about any exception; `InternalError` for what nobody foresaw."""
+    match error:
+        case AppError():
+            return error
+        case RequestValidationError():
+            return InvalidInput(*_parameter_errors(error.errors()))
+        case HTTPException(status_code=404):
+            return NotFound()
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(headers=error.headers)
+        case _ if is_outage(error):
+            return DatabaseUnavailable()
+        case _:
+            return InternalError()
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the database can't be reached, is changing its primary, hangs, or was not there since we started."""
+    if isinstance(error, PyMongoError):
+        kinds = (ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WriteConcernError)
+        return isinstance(error, kinds) or error.timeout or any(map(error.has_error_label, TRANSIENT_LABELS))
+    return isinstance(error, CollectionWasNotInitialized)
+
+
+def _parameter_errors(errors: Sequence[Any]) -> list[FieldError]:
+    return [FieldError(".".join(str(part) for part in e["loc"][1:]), e["type"], e["msg"]) for e in errors]
+
+
+async def _render(request: Request, error: Exception) -> Response:
+    shown = to_app_error(error)
+    if isinstance(shown, InternalError):
+        logger.error("unhandled error", exc_info=error)
+    return problem_response(request, shown)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """One handler for all: errors carry their status, this renders them."""
+    for kind in (AppError, RequestValidationError, HTTPException, CollectionWasNotInitialized, PyMongoError):
+        app.add_exception_handler(kind, _render)

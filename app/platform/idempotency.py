@@ -1,0 +1,156 @@
+"""`Idempotency-Key`: a write that is sent twice happens once and is answered twice (contract §2)."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import orjson
+from beanie import Document
+from fastapi import Request
+from pymongo import IndexModel
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError, OperationFailure
+from starlette.responses import Response
+
+from .clock import now
+from .errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey
+from .mongo import collection_of
+from .wire import to_json
+
+Result = TypeVar("Result")
+
+KEEP_S = 24 * 3600
+MAX_KEY_LENGTH = 255
+_WRITE_CONFLICT = 112
+
+
+class IdempotencyRow(Document):
+    """The first answer to a key, written in the transaction of the change that it tells of."""
+
+    id: str  # type: ignore[assignment]  # a digest of the scope and the key
+    fingerprint: bytes
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    at: datetime
+
+    class Settings:
+        name = "idempotency"
+        indexes = [IndexModel("at", name="expiry", expireAfterSeconds=KEEP_S)]  # noqa: RUF012 - Beanie's form
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command's result looks like on the wire; never holds a secret, because it is stored."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def json(cls, value: object, *, status: int = 200, **headers: str) -> "Answer":
+        """Keyword names become headers: `etag='"1"'`, `location='/api/…'`."""
+        return cls(status, to_json(value), tuple(headers.items()))
+
+    def response(self, **more: str) -> Response:
+        media_type = "application/json" if self.body else None
+        return Response(self.body, self.status, dict(self.headers) | more, media_type)
+
+
+class AlreadyDone(Exception):
+    """The key's first request has committed meanwhile; its answer is to be repeated."""
+
+
+class Once(Generic[Result]):
+    """One keyed request. The command hands it to the transaction, which calls `remember` before all else."""
+
+    def __init__(self, row_id: str, fingerprint: bytes, render: Callable[[Result], Answer]) -> None:
+        self._row_id = row_id
+        self._fingerprint = fingerprint
+        self._render = render
+
+    async def remember(self, result: Result, session: AsyncClientSession) -> None:
+        """Stores the answer in the caller's transaction.
+
+        Raises `IdempotencyInProgress` while another transaction holds the key, `AlreadyDone` once one has it.
+        """
+        answer = self._render(result)
+        row = {
+            "_id": self._row_id,
+            "fingerprint": self._fingerprint,
+            "status": answer.status,
+            "headers": dict(answer.headers),
+            "body": answer.body,
+            "at": now(),
+        }
+        try:
+            await collection_of(IdempotencyRow).insert_one(row, session=session)
+        except DuplicateKeyError:
+            raise AlreadyDone from None
+        except OperationFailure as error:
+            if error.code == _WRITE_CONFLICT:
+                raise IdempotencyInProgress from None
+            raise
+
+    async def first_answer(self) -> Answer | None:
+        """The stored answer, if the key was used. Raises `IdempotencyKeyReused` if it was for another body."""
+        row = await collection_of(IdempotencyRow).find_one({"_id": self._row_id})
+        if row is None:
+            return None
+        if not hmac.compare_digest(row["fingerprint"], self._fingerprint):
+            raise IdempotencyKeyReused
+        return Answer(row["status"], row["body"], tuple(row["headers"].items()))
+
+
+class Idempotency:
+    """Runs commands once per key; `secret` keys the fingerprints, because a body may hold a password."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    async def run(
+        self,
+        request: Request,
+        body: object,
+        command: Callable[[Once[Result] | None], Awaitable[Result]],
+        render: Callable[[Result], Answer],
+    ) -> Response:
+        """The answer to this request: the command's, or the one that its key's first request got."""
+        key = _key_of(request)
+        if key is None:
+            return render(await command(None)).response()
+        once = Once(self._row_id(request, key), self._fingerprint(body), render)
+        answer = await once.first_answer()
+        if answer is None:
+            try:
+                return render(await command(once)).response()
+            except AlreadyDone:
+                answer = await once.first_answer()
+        if answer is None:  # it expired in this very moment
+            raise IdempotencyInProgress
+        return answer.response(**{"Idempotency-Replayed": "true"})
+
+    def _row_id(self, request: Request, key: str) -> str:
+        actor = getattr(request.state, "actor", None)
+        scope = [str(actor.id) if actor else "", request.method, request.url.path, key]
+        return hashlib.sha256(orjson.dumps(scope)).hexdigest()
+
+    def _fingerprint(self, body: object) -> bytes:
+        plain = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        return hmac.digest(self._secret, plain, "sha256")
+
+
+def _key_of(request: Request) -> str | None:
+    values = request.headers.getlist("idempotency-key")
+    if not values:
+        return None
+    key = values[0].strip()
+    if len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]
+    is_printable = key.isascii() and key.isprintable()
+    if len(values) > 1 or not is_printable or not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidIdempotencyKey
+    return key

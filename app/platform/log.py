@@ -1,0 +1,36 @@
+"""Structured logs: one JSON object per line on standard output, each with the id of its request."""
+
+import logging
+import sys
+from contextvars import ContextVar
+
+from pythonjsonlogger.orjson import OrjsonFormatter
+
+request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+class _RequestIdFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id_var.get()
+        return True
+
+
+def configure_logging(level: str) -> None:
+    """Sends everything, the server's own lines included, to standard output as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_RequestIdFilter())
+    handler.setFormatter(
+        OrjsonFormatter(
+            "%(levelname)s %(name)s %(message)s %(request_id)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # Its lines would hold query strings, and with them one-time tickets; ours don't.
+    logging.getLogger("uvicorn.access").disabled = True
+    # The driver logs each failed heartbeat with a traceback at INFO and below; the outage is logged once, by us.
+    logging.getLogger("pymongo").setLevel(logging.WARNING)

@@ -1,0 +1,35 @@
+"""Prometheus metrics and the route that shows them to whoever holds the metrics token."""
+
+import hmac
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from starlette.responses import Response
+
+from .errors import NotFound
+
+REQUEST_SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "Time from the first byte of a request to the end of its answer",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+REQUESTS_IN_PROGRESS = Gauge("http_requests_in_progress", "Requests being answered now")
+PASSWORD_CHECKS_WAITING = Gauge("password_checks_waiting", "Password hashes waiting for or using a thread")
+PASSWORD_CHECKS_REFUSED = Counter("password_checks_refused_total", "Password hashes refused because too many waited")
+TRANSACTION_RETRIES = Counter("database_transaction_retries_total", "Transactions run again after a transient error")
+DATABASE_UP = Gauge("database_up", "Whether the last look at the database succeeded (1) or not (0)")
+
+
+def metrics_router(token: str | None) -> APIRouter:
+    """`GET /metrics` behind a bearer token; without a configured token there is no such place."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if token is None or not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise NotFound
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

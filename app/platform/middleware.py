@@ -1,0 +1,148 @@
+"""What happens to every request: id, body limit, log line, metrics, security headers, the last safety net.
+
+Pure ASGI: Starlette's `BaseHTTPMiddleware` costs more than a whole route here (a task and a stream per request).
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import AppError, BodyTooLarge, InternalError
+from .http import PROBLEM_JSON, problem_body
+from .log import request_id_var
+from .metrics import REQUEST_SECONDS, REQUESTS_IN_PROGRESS
+
+logger = logging.getLogger("app.access")
+
+MAX_BODY_BYTES = 1024 * 1024
+# A client's own id is kept if it can do no harm in a log or a header.
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class RequestScope:
+    """The outermost layer; everything inside can rely on `state["request_id"]`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = request_id_var.set(request_id)
+        exchange = _Exchange(send, request_id)
+        try:
+            with REQUESTS_IN_PROGRESS.track_inprogress():
+                await self.app(scope, receive, exchange.send)
+        except Exception:
+            logger.exception("unhandled error")
+            await exchange.fail(scope)
+        finally:
+            _record(scope, exchange.status, time.perf_counter() - started)
+            request_id_var.reset(token)
+
+
+class _Exchange:
+    """The answer on its way out: adds the headers that all answers have and remembers the status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._request_id
+            headers.setdefault("Cache-Control", "private, no-cache")
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def fail(self, scope: Scope) -> None:
+        if self.status:  # the answer has begun; all that is left is to break it off
+            return
+        await _send_problem(self.send, InternalError(), scope)
+
+
+class BodyLimit:
+    """Refuses bodies over 1 MiB: by their announced length before a byte is read, else as soon as they exceed it."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > self.max_bytes:
+            await _send_problem(send, BodyTooLarge(), scope)
+            return
+        await self.app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                raise BodyTooLarge
+            return message
+
+        return counted
+
+
+async def _send_problem(send: Callable[[Message], Any], error: AppError, scope: Scope) -> None:
+    body = problem_body(error, scope["state"]["request_id"], scope["path"])
+    headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), **error.headers}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route_template(scope: MutableMapping[str, Any]) -> str:
+    route = scope.get("route")
+    return getattr(route, "path", None) or "unmatched"
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route = _route_template(scope)
+    REQUEST_SECONDS.labels(scope["method"], route, str(status)).observe(seconds)
+    # The path only: a query may carry a one-time ticket.
+    actor = scope["state"].get("actor")
+    logger.info(
+        "request",
+        extra={
+            "method": scope["method"],
+            "path": scope["path"],
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "user_id": str(actor.id) if actor else None,
+            "client": scope["client"][0] if scope.get("client") else None,
+        },
+    )

@@ -1,0 +1,191 @@
+"""How routes describe themselves in the OpenAPI document, which is generated from the same models that they use.
+
+Routes read bodies and answer rows by hand (see `http.read_json`), so FastAPI can't infer either; `describe` says both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+
+from .errors import (
+    AppError,
+    BodyTooLarge,
+    Code,
+    DatabaseUnavailable,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InternalError,
+    InvalidCursor,
+    InvalidIdempotencyKey,
+    InvalidInput,
+    MalformedJson,
+    UnsupportedMediaType,
+    VersionConflict,
+)
+from .http import JSON, PROBLEM_JSON
+from .wire import Problem, WireModel
+
+_REF = "#/components/schemas/{model}"
+_REQUEST_HEADERS = {
+    "If-Match": 'The version to change, as `ETag` gave it: `"3"`; 412 if the ticket has moved on',
+    "If-None-Match": "The version that the client has; 304 if it is still the current one",
+    "Idempotency-Key": "1 to 255 printable ASCII characters; the same key within 24 h gets the first answer again",
+}
+_RESPONSE_HEADERS = {
+    "ETag": "The version, quoted: for `If-Match` and `If-None-Match`",
+    "Link": 'The next page, `rel="next"` (RFC 8288)',
+    "Location": "Where the new object is",
+    "Idempotency-Replayed": "`true` when this answer is the first request's, repeated",
+}
+_models: dict[type[WireModel], str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An answer of the good kind: its model (none for an empty body), an example of it, and its headers."""
+
+    status: int
+    model: type[WireModel] | None = None
+    example: Any = None
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The JSON object that an operation takes."""
+
+    model: type[WireModel]
+    example: Mapping[str, Any]
+
+
+def describe(
+    operation_id: str,
+    *successes: Success,
+    body: Body | None = None,
+    errors: Sequence[type[AppError]] = (),
+    request_headers: Sequence[str] = (),
+    parameters: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Keyword arguments for a route decorator. Errors that follow from the rest of the description are added."""
+    extra: dict[str, Any] = {"parameters": [*parameters, *(_header_parameter(name) for name in request_headers)]}
+    if body is not None:
+        schema = _reference(body.model, "validation")
+        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
+    everything = [*errors, *_implied_errors(body, request_headers, parameters)]
+    return {
+        "operation_id": operation_id,
+        "status_code": successes[0].status,
+        "response_class": Response,
+        "responses": {**{s.status: _success(s) for s in successes}, **_error_responses(everything)},
+        "openapi_extra": extra,
+    }
+
+
+def query_parameter(name: str, description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+PAGE_PARAMETERS = (
+    query_parameter("limit", "Items per page", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}),
+    query_parameter("cursor", "Where to go on: `nextCursor` of the page before", {"type": "string"}),
+)
+
+
+def _implied_errors(
+    body: Body | None, request_headers: Sequence[str], parameters: Sequence[Mapping[str, Any]]
+) -> list[type[AppError]]:
+    errors: list[type[AppError]] = [DatabaseUnavailable, InternalError, BodyTooLarge]
+    if body is not None:
+        errors += [MalformedJson, UnsupportedMediaType, InvalidInput]
+    if "If-Match" in request_headers:
+        errors.append(VersionConflict)
+    if "Idempotency-Key" in request_headers:
+        errors += [InvalidIdempotencyKey, IdempotencyInProgress, IdempotencyKeyReused]
+    if parameters:
+        errors += [InvalidInput, InvalidCursor]
+    return errors
+
+
+def _success(success: Success) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": HTTPStatus(success.status).phrase}
+    if success.model is not None:
+        schema = _reference(success.model, "serialization")
+        described["content"] = {JSON: {"schema": schema, "example": success.example}}
+    if success.headers:
+        described["headers"] = {
+            name: {"description": _RESPONSE_HEADERS[name], "schema": {"type": "string"}} for name in success.headers
+        }
+    return described
+
+
+def _error_responses(errors: Sequence[type[AppError]]) -> dict[int | str, dict[str, Any]]:
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in sorted(set(errors), key=lambda e: (e.status, e.code)):
+        response = responses.setdefault(
+            error.status,
+            {
+                "description": HTTPStatus(error.status).phrase,
+                "content": {PROBLEM_JSON: {"schema": _reference(Problem, "serialization"), "examples": {}}},
+            },
+        )
+        response["content"][PROBLEM_JSON]["examples"][str(error.code)] = {"value": problem_example(error)}
+    return responses
+
+
+def problem_example(error: type[AppError]) -> dict[str, Any]:
+    example = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": "/api/…",
+        "code": error.code,
+        "error": error.detail,
+        "requestId": "5f0c3a0d2b7e4c6f9a1e8d7c6b5a4f3e",
+    }
+    if error.code == Code.INVALID_INPUT:
+        example["errors"] = [{"field": "title", "code": "required", "message": "Field required"}]
+    if error.code == Code.VERSION_CONFLICT:
+        example["currentVersion"] = 4
+    return example
+
+
+def _header_parameter(name: str) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": 255}
+    return {"name": name, "in": "header", "required": False, "description": _REQUEST_HEADERS[name], "schema": schema}
+
+
+def _reference(model: type[WireModel], mode: str) -> dict[str, str]:
+    _models[model] = mode
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Makes `app.openapi()` include the models that `describe` refers to."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _generate(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _generate(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    inputs: list[tuple[type[WireModel], Any]] = list(_models.items())
+    _, definitions = models_json_schema(inputs, ref_template=_REF)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    # FastAPI's own error models, for parameters that it validates; ours are problems.
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return document

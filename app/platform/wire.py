@@ -1,0 +1,136 @@
+"""The wire's conventions: camelCase, unknown fields refused, ids as hex, instants in UTC milliseconds."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+import orjson
+from bson import ObjectId
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from .errors import FieldError, InvalidInput
+
+_CODE_NAMES = {"missing": "required", "extra_forbidden": "unknown_field"}
+
+
+class WireModel(BaseModel):
+    """Base of everything that crosses the wire; Python names in snake_case, JSON in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", str_strip_whitespace=True, frozen=True)
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """The model from decoded JSON. Raises `InvalidInput` naming every wrong field."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise InvalidInput(*field_errors(error)) from None
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Pydantic's findings in the wire's words, without the offending input."""
+    return [
+        FieldError(
+            field=".".join(str(part) for part in item["loc"]),
+            code=_CODE_NAMES.get(item["type"], item["type"]),
+            message=item["msg"].removeprefix("Value error, "),
+        )
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _refuse_unstorable(text: str) -> str:
+    if "\x00" in text:
+        message = "must not contain NUL"
+        raise ValueError(message)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = "must be valid Unicode"
+        raise ValueError(message) from None
+    return text
+
+
+def _to_object_id(value: object) -> ObjectId:
+    if isinstance(value, ObjectId):
+        return value
+    if isinstance(value, str) and ObjectId.is_valid(value):
+        return ObjectId(value)
+    message = "must be an id of 24 hexadecimal digits"
+    raise ValueError(message)
+
+
+def stored_name(name: str) -> str:
+    """The alias generator of documents: MongoDB's `_id`, and the original's camelCase for the rest."""
+    return "_id" if name == "id" else to_camel(name)
+
+
+def instant(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+Text = Annotated[str, AfterValidator(_refuse_unstorable)]
+# Passwords, tokens and codes: taken to the letter, outer blanks included.
+Secret = Annotated[str, StringConstraints(strip_whitespace=False, max_length=4096), AfterValidator(_refuse_unstorable)]
+Id = Annotated[
+    ObjectId,
+    PlainValidator(_to_object_id),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "examples": ["6740a1f0c3b2a1d4e5f60718"]}),
+]
+Instant = Annotated[datetime, PlainSerializer(instant, return_type=str, when_used="json")]
+
+
+class FieldProblem(WireModel):
+    """One wrong field of a request."""
+
+    field: str = Field(description="Dotted path in the body, or the name of the parameter")
+    code: str = Field(description="A stable snake_case word")
+    message: str
+
+
+class Problem(WireModel):
+    """A refusal as problem details (RFC 9457); further members depend on the code."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="A stable snake_case word that clients can branch on")
+    error: str = Field(description="The same text as `detail`")
+    request_id: str
+    errors: list[FieldProblem] | None = Field(default=None, description="With 422: every wrong field")
+    current_version: int | None = Field(default=None, description="With 412: the version to work from")
+
+
+def _encode_stored(value: object) -> str:
+    if isinstance(value, ObjectId):
+        return str(value)
+    if isinstance(value, datetime):
+        return instant(value)
+    message = f"{type(value).__name__} does not belong on the wire"
+    raise TypeError(message)
+
+
+def to_json(value: object) -> bytes:
+    """JSON of plain values as MongoDB gives them: ids as hex, instants as `instant` writes them."""
+    return orjson.dumps(value, default=_encode_stored, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+JsonObject = Mapping[str, Any]
+Row = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Tickets: what they are, who may see and change them, and how they move."""

@@ -1,0 +1,215 @@
+"""What changes a ticket. Each command decides who may, what happens and what is told of it, and commits all at once.
+
+Checks run in the contract's order: may you know of the ticket, may your role do this, is it the version you mean, are
+the values sound, does the ticket's state allow it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.accounts.actor import Actor
+from app.accounts.queries import require_user
+from app.accounts.roles import Permission
+from app.events.catalog import EventType
+from app.events.log import record
+from app.platform.commit import Insert, StaleWrite, Update, commit
+from app.platform.errors import AppError, Conflict, NotFound
+from app.platform.etags import IfMatch
+from app.platform.idempotency import Once
+from app.platform.mongo import collection_of
+from app.platform.sequence import next_number, raise_to
+from app.platform.wire import JsonObject, Row
+
+from .changes import NO_SLA, Plan, complete, plan_change, plan_deletion, plan_restoration
+from .documents import Ticket
+from .errors import NotDeleted, RestoreWindowOver
+from .lifecycle import Status
+from .policy import RESTORE_WINDOW, check_may_change, check_may_open
+from .queries import get_deleted_ticket, get_ticket, get_tickets
+from .schemas import BulkPatch, TicketCreate, TicketPatch
+
+NUMBERS = "tickets"
+# How often a write without If-Match is planned again because somebody else was faster.
+MAX_PLANS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one ticket of a bulk change: the ticket as it is now, or the refusal."""
+
+    id: ObjectId
+    ticket: Row | None
+    error: AppError | None
+
+
+async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: Once[Row] | None = None) -> Row:
+    """Opens a ticket for the actor, or by Agents and Admins for another. Raises `Forbidden`, `InvalidInput`."""
+    check_may_open(actor, body)
+    fields = TicketCreate.parse(body)
+    requester = fields.requester or actor.id
+    if requester != actor.id:
+        await require_user(requester, "requester")
+    await _check_people({"assignedTo": fields.assigned_to, "watchers": fields.watchers})
+    row: Row = {
+        "_id": ObjectId(),
+        "number": await next_number(NUMBERS),
+        "title": fields.title,
+        "description": fields.description,
+        "status": Status.OPEN,
+        "priority": fields.priority,
+        "waitingOn": None,
+        "assignedTo": fields.assigned_to,
+        "requester": requester,
+        "watchers": fields.watchers,
+        "tags": fields.tags,
+        "createdAt": now,
+        "updatedAt": now,
+        "firstRespondedAt": None,
+        "resolvedAt": None,
+        "closedAt": None,
+        "reopenCount": 0,
+        "sla": NO_SLA,
+        "commentCount": 0,
+        "attachmentCount": 0,
+        "deletedAt": None,
+        "version": 1,
+    }
+    event = record(EventType.TICKET_CREATED, row, at=now, actor=_as_event_actor(actor))
+    return await commit([Insert(Ticket, row), event], once=once, result=row)
+
+
+async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_match: IfMatch, now: datetime) -> Row:
+    """Applies a merge patch. A patch that changes nothing writes nothing.
+
+    Raises `NotFound`, `Forbidden`, `VersionConflict`, `InvalidInput`, `IllegalTransition`, `NotEditable`,
+    `ReopenWindowOver`, `Conflict`.
+    """
+    patch: dict[str, Any] | None = None
+    for _ in range(MAX_PLANS):
+        ticket = complete(await get_ticket(actor, reference))
+        check_may_change(actor, ticket, body)
+        if_match.check(ticket["version"])
+        patch = TicketPatch.parse(body).given()
+        await _check_people(_changed(patch, ticket))
+        plan = plan_change(ticket, patch, actor, now)
+        try:
+            return await _carry_out(actor, ticket, plan, now)
+        except StaleWrite:
+            continue
+    raise Conflict
+
+
+async def change_tickets(
+    actor: Actor, body: JsonObject, *, now: datetime, once: Once[list[Outcome]] | None = None
+) -> list[Outcome]:
+    """Applies one patch to up to 100 tickets: each on its own merits, all that succeed in one commit.
+
+    Raises `Forbidden`, `InvalidInput`, `Conflict`.
+    """
+    actor.require(Permission.WORK_TICKETS)
+    bulk = BulkPatch.parse(body)
+    patch = bulk.patch.given()
+    await _check_people(patch)
+    for _ in range(MAX_PLANS):
+        found = await get_tickets(actor, bulk.ids)
+        outcomes: list[Outcome] = []
+        writes: list[Insert | Update] = []
+        for ticket_id in bulk.ids:
+            try:
+                ticket = complete(_found(found, ticket_id))
+                plan = plan_change(ticket, patch, actor, now)
+            except AppError as error:
+                outcomes.append(Outcome(ticket_id, None, error))
+            else:
+                outcomes.append(Outcome(ticket_id, ticket | plan.fields, None))
+                writes += _writes(actor, ticket, plan, now)
+        try:
+            return await commit(writes, once=once, result=outcomes)
+        except StaleWrite:
+            continue
+    raise Conflict
+
+
+async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now: datetime) -> None:
+    """Takes the ticket out of sight; it can be restored for 30 days.
+
+    Raises `NotFound`, `Forbidden`, `VersionConflict`.
+    """
+    for _ in range(MAX_PLANS):
+        ticket = complete(await get_ticket(actor, reference))
+        actor.require(Permission.DELETE_TICKETS)
+        if_match.check(ticket["version"])
+        try:
+            await _carry_out(actor, ticket, plan_deletion(ticket, now), now)
+        except StaleWrite:
+            continue
+        return
+    raise Conflict
+
+
+async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: Once[Row] | None = None) -> Row:
+    """Brings a deleted ticket back. Raises `Forbidden`, `NotFound`, `NotDeleted`, `RestoreWindowOver`."""
+    for _ in range(MAX_PLANS):
+        if not actor.may(Permission.DELETE_TICKETS):
+            await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
+            actor.require(Permission.DELETE_TICKETS)
+        ticket = complete(await get_deleted_ticket(reference))
+        if ticket["deletedAt"] is None:
+            raise NotDeleted
+        if now - ticket["deletedAt"] > RESTORE_WINDOW:
+            raise RestoreWindowOver
+        try:
+            return await _carry_out(actor, ticket, plan_restoration(ticket, now), now, once)
+        except StaleWrite:
+            continue
+    raise Conflict
+
+
+async def adopt_numbers() -> None:
+    """Raises the counter over every number in use, in case it was lost while the tickets were kept."""
+    newest = await collection_of(Ticket).find_one({"number": {"$gt": 0}}, {"number": 1}, sort=[("number", -1)])
+    if newest is not None:
+        await raise_to(NUMBERS, newest["number"])
+
+
+async def _carry_out(actor: Actor, ticket: Row, plan: Plan, now: datetime, once: Once[Row] | None = None) -> Row:
+    return await commit(_writes(actor, ticket, plan, now), once=once, result=ticket | plan.fields)
+
+
+def _writes(actor: Actor, ticket: Row, plan: Plan, now: datetime) -> list[Insert | Update]:
+    """The change, guarded by the version that it was planned on, and its event; nothing when nothing changes."""
+    if not plan.fields:
+        return []
+    version = ticket["version"]
+    # Rows of the original service have no version and count as version 1.
+    guard: Row = {"_id": ticket["_id"], "version": {"$in": [1, None]} if version == 1 else version}
+    event = record(plan.event_type, ticket | plan.fields, at=now, actor=_as_event_actor(actor), changes=plan.changes)
+    return [Update(Ticket, guard, {"$set": plan.fields}), event]
+
+
+def _as_event_actor(actor: Actor) -> Row:
+    return {"id": actor.id, "username": actor.username, "role": actor.role}
+
+
+def _found(tickets: Mapping[ObjectId, Row], ticket_id: ObjectId) -> Row:
+    if ticket_id not in tickets:
+        raise NotFound
+    return tickets[ticket_id]
+
+
+def _changed(patch: Mapping[str, Any], ticket: Row) -> dict[str, Any]:
+    return {name: value for name, value in patch.items() if value != ticket[name]}
+
+
+async def _check_people(fields: Mapping[str, Any]) -> None:
+    """Raises `InvalidInput` unless those who are named are active users, and the assignee works tickets."""
+    if fields.get("assignedTo") is not None:
+        await require_user(fields["assignedTo"], "assignedTo", Permission.WORK_TICKETS)
+    if fields.get("requester") is not None:
+        await require_user(fields["requester"], "requester")
+    for watcher in fields.get("watchers", ()):
+        await require_user(watcher, "watchers")

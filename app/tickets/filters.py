@@ -1,0 +1,183 @@
+"""What a list of tickets can be filtered and sorted by, from query parameters to a MongoDB filter."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.accounts.actor import Actor
+from app.platform.errors import FieldError, InvalidInput
+from app.platform.openapi import PAGE_PARAMETERS, query_parameter
+from app.platform.paging import Order, parse_limit
+from app.platform.wire import Row
+
+from .documents import SORTS
+from .lifecycle import Priority, Status, WaitingOn
+
+MAX_QUERY = 200
+MAX_TAG = 50
+DEFAULT_SORT = "-createdAt"
+SORT_VALUES = [prefix + name for name in SORTS for prefix in ("", "-")]
+_ID_SCHEMA = {"type": "string", "pattern": "^([0-9a-fA-F]{24}|me|none)$"}
+_TIME_SCHEMA = {"type": "string", "format": "date-time"}
+
+FILTER_PARAMETERS = (
+    query_parameter("status", "Only this status", {"type": "string", "enum": list(Status)}),
+    query_parameter("priority", "Only this priority", {"type": "string", "enum": list(Priority)}),
+    query_parameter("assignedTo", "A user's id, `me`, or `none`", _ID_SCHEMA),
+    query_parameter("requester", "A user's id, `me`, or `none`", _ID_SCHEMA),
+    query_parameter("tag", "Only with this tag", {"type": "string", "minLength": 1, "maxLength": MAX_TAG}),
+    query_parameter(
+        "q",
+        "Words that title, description or tags all contain, whole and in any case",
+        {"type": "string", "maxLength": MAX_QUERY},
+    ),
+    query_parameter("waitingOn", "Whose turn it is, or `none`", {"type": "string", "enum": [*WaitingOn, "none"]}),
+    query_parameter("breached", "Whether a time of its SLA was missed", {"type": "boolean"}),
+    query_parameter("createdAfter", "Created after this instant", _TIME_SCHEMA),
+    query_parameter("createdBefore", "Created before this instant", _TIME_SCHEMA),
+    query_parameter("updatedAfter", "Changed after this instant", _TIME_SCHEMA),
+    query_parameter("sort", "`-` for descending", {"type": "string", "enum": SORT_VALUES, "default": DEFAULT_SORT}),
+)
+LIST_PARAMETERS = (*FILTER_PARAMETERS, *PAGE_PARAMETERS)
+_KNOWN = frozenset(str(parameter["name"]) for parameter in LIST_PARAMETERS)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketQuery:
+    """A checked question; `scope` names it, so that a cursor fits no other."""
+
+    where: Row
+    order: Order
+    limit: int
+    cursor: str | None
+    scope: str
+
+
+class _Wrong(ValueError):
+    """A value that can't be; its text is for the client."""
+
+
+def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
+    """The question from query parameters. Raises `InvalidInput` naming every wrong one, unknown ones included."""
+    errors = [
+        FieldError(name, "unknown_parameter", "is not a parameter of this list") for name in given.keys() - _KNOWN
+    ]
+    conditions: list[Row] = []
+    for name, parse in _PARSERS.items():
+        if name in given:
+            try:
+                conditions.append(parse(given[name], actor))
+            except _Wrong as error:
+                errors.append(FieldError(name, "invalid", str(error)))
+    sort = given.get("sort", DEFAULT_SORT)
+    if sort not in SORT_VALUES:
+        errors.append(FieldError("sort", "enum", f"must be one of {', '.join(SORT_VALUES)}"))
+    limit = 0
+    try:
+        limit = parse_limit(given.get("limit"))
+    except InvalidInput as error:
+        errors += [FieldError(**fields) for fields in error.extra["errors"]]
+    if errors:
+        raise InvalidInput(*sorted(errors, key=lambda error: error.field))
+    where: Row = {"$and": conditions} if conditions else {}
+    order = Order(sort.removeprefix("-"), sort.startswith("-"))
+    scope = f"tickets {sort} {sorted((name, given[name]) for name in given.keys() & _PARSERS.keys())}"
+    return TicketQuery(where, order, limit, given.get("cursor"), scope)
+
+
+def _one_of(field: str, values: type[Status | Priority]) -> Callable[[str, Actor], Row]:
+    def parse(text: str, _actor: Actor) -> Row:
+        if text not in set(values):
+            message = f"must be one of {', '.join(values)}"
+            raise _Wrong(message)
+        return {field: text}
+
+    return parse
+
+
+def _person(field: str) -> Callable[[str, Actor], Row]:
+    def parse(text: str, actor: Actor) -> Row:
+        if text == "me":
+            return {field: actor.id}
+        if text == "none":
+            return {field: None}
+        if not ObjectId.is_valid(text):
+            message = "must be a user's id, me or none"
+            raise _Wrong(message)
+        return {field: ObjectId(text)}
+
+    return parse
+
+
+def _tag(text: str, _actor: Actor) -> Row:
+    if not 1 <= len(text) <= MAX_TAG or "\x00" in text:
+        message = f"must have 1 to {MAX_TAG} characters"
+        raise _Wrong(message)
+    return {"tags": text.strip()}
+
+
+def _words(text: str, _actor: Actor) -> Row:
+    if len(text) > MAX_QUERY or "\x00" in text:
+        message = f"must have at most {MAX_QUERY} characters"
+        raise _Wrong(message)
+    # Quoted, so that all words must be there and a leading minus excludes nothing.
+    words = [word for word in text.replace("\\", " ").replace('"', " ").split() if any(map(str.isalnum, word))]
+    if not words:
+        return {"_id": {"$in": []}} if text.strip() else {}
+    return {"$text": {"$search": " ".join(f'"{word}"' for word in words)}}
+
+
+def _waiting_on(text: str, _actor: Actor) -> Row:
+    if text == "none":
+        return {"waitingOn": None}
+    if text not in set(WaitingOn):
+        message = f"must be one of {', '.join(WaitingOn)}, none"
+        raise _Wrong(message)
+    return {"waitingOn": text}
+
+
+def _breached(text: str, _actor: Actor) -> Row:
+    either: list[Row] = [{"sla.firstResponseBreached": True}, {"sla.resolutionBreached": True}]
+    match text:
+        case "true":
+            return {"$or": either}
+        case "false":
+            return {"$nor": either}
+        case _:
+            message = "must be true or false"
+            raise _Wrong(message)
+
+
+def _time(field: str, comparison: str) -> Callable[[str, Actor], Row]:
+    def parse(text: str, _actor: Actor) -> Row:
+        return {field: {comparison: _instant(text)}}
+
+    return parse
+
+
+def _instant(text: str) -> datetime:
+    """An RFC 3339 instant; without an offset it is UTC. An unescaped + arrives as a blank."""
+    try:
+        moment = datetime.fromisoformat(text.strip().replace(" ", "+"))
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError):
+        message = "must be an instant such as 2026-11-22T09:30:00Z"
+        raise _Wrong(message) from None
+
+
+_PARSERS: dict[str, Callable[[str, Actor], dict[str, Any]]] = {
+    "status": _one_of("status", Status),
+    "priority": _one_of("priority", Priority),
+    "assignedTo": _person("assignedTo"),
+    "requester": _person("requester"),
+    "tag": _tag,
+    "q": _words,
+    "waitingOn": _waiting_on,
+    "breached": _breached,
+    "createdAfter": _time("createdAt", "$gt"),
+    "createdBefore": _time("createdAt", "$lt"),
+    "updatedAfter": _time("updatedAt", "$gt"),
+}

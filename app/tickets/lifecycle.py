@@ -1,0 +1,57 @@
+"""A ticket's statuses, its legal moves between them, and what a move sets and clears."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The original's four statuses, exactly as stored."""
+
+    OPEN = "Open"
+    IN_PROGRESS = "In Progress"
+    RESOLVED = "Resolved"
+    CLOSED = "Closed"
+
+
+class Priority(StrEnum):
+    """The original's three priorities, exactly as stored."""
+
+    LOW = "Low"
+    MEDIUM = "Medium"
+    HIGH = "High"
+
+
+class WaitingOn(StrEnum):
+    """Whose turn it is when it is not ours; not a status."""
+
+    CUSTOMER = "customer"
+    THIRD_PARTY = "third_party"
+
+
+LEGAL_MOVES: dict[Status, tuple[Status, ...]] = {
+    Status.OPEN: (Status.IN_PROGRESS, Status.RESOLVED, Status.CLOSED),
+    Status.IN_PROGRESS: (Status.OPEN, Status.RESOLVED, Status.CLOSED),
+    Status.RESOLVED: (Status.OPEN, Status.IN_PROGRESS, Status.CLOSED),
+    Status.CLOSED: (Status.OPEN,),
+}
+ACTIVE = frozenset({Status.OPEN, Status.IN_PROGRESS})
+DONE = frozenset({Status.RESOLVED, Status.CLOSED})
+
+
+def is_reopening(before: Status, after: Status) -> bool:
+    return before in DONE and after in ACTIVE
+
+
+def consequences(ticket: Mapping[str, Any], status: Status, now: datetime) -> dict[str, Any]:
+    """The stored fields that a move sets beside the status itself."""
+    before = Status(ticket["status"])
+    if is_reopening(before, status):
+        return {"resolvedAt": None, "closedAt": None, "reopenCount": ticket["reopenCount"] + 1}
+    if status is Status.RESOLVED:
+        return {"resolvedAt": now, "waitingOn": None}
+    if status is Status.CLOSED:
+        closed = {"closedAt": now, "waitingOn": None}
+        return closed if before is Status.RESOLVED else {"resolvedAt": now, **closed}
+    return {}

@@ -1,0 +1,63 @@
+"""Reading tickets: always through what the caller may see."""
+
+from collections.abc import Mapping
+
+from bson import ObjectId
+
+from app.accounts.actor import Actor
+from app.events.log import read_history
+from app.platform.errors import NotFound
+from app.platform.mongo import collection_of
+from app.platform.paging import Page, read_page
+from app.platform.wire import Row
+
+from .documents import Ticket
+from .filters import parse_query
+from .policy import visible_events_to, visible_to
+
+MAX_NUMBER_DIGITS = 18
+
+
+async def get_ticket(actor: Actor, reference: str) -> Row:
+    """The stored ticket by its id or number. Raises `NotFound`, also for one that the actor may not know of."""
+    row = await collection_of(Ticket).find_one({**_by_reference(reference), **visible_to(actor)})
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def get_tickets(actor: Actor, ids: list[ObjectId]) -> dict[ObjectId, Row]:
+    """Those of the tickets that there are and that the actor may know of."""
+    rows = await collection_of(Ticket).find({"_id": {"$in": ids}, **visible_to(actor)}).to_list()
+    return {row["_id"]: row for row in rows}
+
+
+async def get_deleted_ticket(ticket_id: str) -> Row:
+    """The stored ticket whether it is deleted or not. Raises `NotFound`."""
+    row = await collection_of(Ticket).find_one(_by_reference(ticket_id))
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def list_tickets(actor: Actor, parameters: Mapping[str, str]) -> Page:
+    """A page of the tickets that the actor may see. Raises `InvalidInput`, `InvalidCursor`."""
+    query = parse_query(actor, parameters)
+    where = {**visible_to(actor), **query.where}
+    return await read_page(
+        collection_of(Ticket), where, query.order, scope=query.scope, cursor=query.cursor, limit=query.limit
+    )
+
+
+async def ticket_history(actor: Actor, reference: str, *, cursor: str | None, limit: int) -> Page:
+    """A ticket's events, oldest first, as far as they are for the actor's eyes. Raises `NotFound`, `InvalidCursor`."""
+    ticket = await get_ticket(actor, reference)
+    return await read_history(ticket["_id"], visible_events_to(actor), cursor=cursor, limit=limit)
+
+
+def _by_reference(reference: str) -> Row:
+    if ObjectId.is_valid(reference):
+        return {"_id": ObjectId(reference)}
+    if reference.isascii() and reference.isdigit() and len(reference) <= MAX_NUMBER_DIGITS:
+        return {"number": int(reference)}
+    raise NotFound
