@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -35,6 +34,8 @@ def ensure_environment(lock: str) -> Path:
         # An exclusive lock on a file that is there anyway: a second script waits, then finds the work done.
         with Path(__file__).open("a") as claim:
             fcntl.flock(claim, fcntl.LOCK_EX)
+            # An installer that outlives a killed script keeps the lock until it has ended.
+            os.set_inheritable(claim.fileno(), True)
             if not _is_current(lock):
                 _build(lock, base)
     return PYTHON
@@ -124,8 +125,10 @@ def _build(lock: str, base: str) -> None:
         _say("Setting up .venv (once, about a minute) …")
         installer = _make_venv(base)
     command = [*installer, "install", "--quiet", "--require-hashes", "-r", str(lock_file(lock))]
-    failed = subprocess.run(command, check=False).returncode
-    if failed:
+    # What pip thinks of the machine's own configuration helps only when it fails.
+    done = subprocess.run(command, check=False, close_fds=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.stderr.write(done.stdout.decode(errors="replace"))
         raise SystemExit(
             f"Setting up .venv failed: the packages of {lock_file(lock)} could not be installed (see above)"
         )
@@ -182,7 +185,7 @@ def _with_uv(base: str) -> list[str]:
 
 def _with_apt(base: str) -> list[str]:
     apt = shutil.which("apt-get")
-    if not apt or os.geteuid() != 0 or importlib.util.find_spec("ensurepip"):
+    if not apt or os.geteuid() != 0 or _succeeds([base, "-c", "from ensurepip import bootstrap"]):
         return []
     _say("Installing the system package python3-venv by apt-get, which .venv needs …")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -24,7 +24,7 @@ class User(Document):
     username: str
     username_key: str | None = None
     """The username without case and outer blanks: unique among new accounts."""
-    password: str
+    password: str | None = None
     password_version: int = 0
     """Raised by each change of the password; sessions of an older one are over."""
     role: Role = Role.CUSTOMER

@@ -32,14 +32,17 @@ _STEMS = """password passw0rd p@ssword p@ssw0rd qwerty qwertyui qwertyuiop qwert
 1q2w3e4r5t 1qaz2wsx q1w2e3r4 iloveyou princess sunshine football baseball superman batman dragon monkey letmein
 welcome admin administrator master michael jordan shadow trustno1 starwars whatever computer internet samsung
 charlie jennifer michelle jessica ashley abc123 abcd1234 abcdefgh secret changeme default login access hello
-freedom ticketing support helpdesk""".split()
+freedom ticketing support helpdesk asdf asdfasdf qwer1234 1234qwer zaq12wsx qazwsx qazwsxedc a1b2c3d4 aa123456
+butterfly liverpool elizabeth spiderman charlotte alexander babygirl google 1q2w3e4r5t6y""".split()
 _ENDINGS = ["", "1", "12", "123", "1234", "12345", "!", "1!", "123!", "2024", "2025", "2026", "01", "00"]
-_RUNS = ["0123456789", "1234567890", "9876543210", "0987654321", "123123123123", "112233445566"]
+_RUNS = [
+    *["0123456789", "12345678910", "9876543210", "0987654321", "123123123123", "112233445566", "123412341234"],
+    *["147258369", "123654789", "123321123321"],
+]
 COMMON = frozenset(
     [stem + ending for stem in _STEMS for ending in _ENDINGS]
     + [stem * 2 for stem in _STEMS]
     + [run[start:end] for run in _RUNS for start in range(len(run)) for end in range(start + 8, len(run) + 1)]
-    + [digit * count for digit in "0123456789abcdefghijklmnopqrstuvwxyz" for count in range(8, 21)]
 )
 
 
@@ -99,6 +102,6 @@ def weakness(password: str, username: str) -> str | None:
     plain = password.strip().casefold()
     if plain == username.strip().casefold():
         return "must not be the username"
-    if plain in COMMON:
+    if plain in COMMON or len(set(plain)) <= 1:
         return "is one of the most common passwords"
     return None

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.platform.errors import FieldError, InvalidInput, NotFound
 from app.platform.mongo import collection_of
@@ -48,14 +49,19 @@ async def actor_of(claims: AccessClaims, now: datetime) -> Actor:
     if not rows:
         raise InvalidToken
     user = rows[0]["user"]
-    if user.get("active") is False or user.get("passwordVersion", 0) != rows[0]["passwordVersion"]:
+    if not may_go_on(user, rows[0]):
         raise InvalidToken
     return Actor(claims.user_id, user["username"], role_of(user), claims.session_id)
 
 
-async def get_user(user_id: ObjectId) -> Row:
+def may_go_on(user: Row, session: Row) -> bool:
+    """Whether the session still counts: the account is on, and its password is the one that was signed in with."""
+    return user.get("active") is not False and user.get("passwordVersion", 0) == session["passwordVersion"]
+
+
+async def get_user(user_id: ObjectId, session: AsyncClientSession | None = None) -> Row:
     """Raises `NotFound`."""
-    row = await collection_of(User).find_one({"_id": user_id})
+    row = await collection_of(User).find_one({"_id": user_id}, session=session)
     if row is None:
         raise NotFound
     return row
@@ -72,7 +78,8 @@ async def list_users(actor: Actor, *, role: str | None, cursor: str | None, limi
     actor.require(Permission.READ_USERS)
     if role is not None and role not in set(Role):
         raise InvalidInput(FieldError("role", "enum", f"must be one of {', '.join(Role)}"))
-    where: Row = {"role": role} if role else {}
+    # Old rows may lack a role, which makes them Customers.
+    where: Row = {"role": {"$in": [role, None]} if role == Role.CUSTOMER else role} if role else {}
     scope = f"users {role or ''}"
     return await read_page(
         collection_of(User), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=parse_limit(limit)

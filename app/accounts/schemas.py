@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 
-from app.platform.wire import Id, Instant, JsonObject, Row, Secret, Text, WireModel
+from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, Secret, WireModel
 
 from .roles import Role, role_of
 
@@ -18,11 +18,14 @@ def _visible(text: str) -> str:
     return text
 
 
-Username = Annotated[Text, AfterValidator(_visible), StringConstraints(min_length=1, max_length=MAX_USERNAME)]
-Name = Annotated[Text, AfterValidator(_visible), StringConstraints(min_length=1, max_length=200)]
+Username = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USERNAME), STORABLE, AfterValidator(_visible)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), STORABLE, AfterValidator(_visible)]
 # Enough to catch a slip; only a delivered mail proves an address (RFC 5321's length limit).
 Email = Annotated[
-    Text, AfterValidator(_visible), StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$")
+    str,
+    StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"),
+    STORABLE,
+    AfterValidator(_visible),
 ]
 NewPassword = Annotated[Secret, Field(description="8 characters to 72 bytes in UTF-8; not common, not the username")]
 
@@ -35,9 +38,9 @@ class Registration(WireModel):
 
 
 class Credentials(WireModel):
-    username: Annotated[Text, StringConstraints(strip_whitespace=False, max_length=1024)]
+    username: Annotated[str, StringConstraints(strip_whitespace=False, max_length=1024), STORABLE]
     password: Secret
-    otp: Annotated[Text, StringConstraints(max_length=16)] | None = Field(
+    otp: Annotated[str, StringConstraints(max_length=16), STORABLE] | None = Field(
         default=None, description="The current one-time code, for accounts with MFA"
     )
 
@@ -51,9 +54,7 @@ class PasswordChange(WireModel):
     new_password: NewPassword
 
 
-class ProfilePatch(WireModel):
-    """JSON merge patch (RFC 7396): absent leaves as it is, null clears."""
-
+class ProfilePatch(PatchModel):
     email: Email | None = None
     name: Name | None = None
 

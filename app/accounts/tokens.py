@@ -24,7 +24,7 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068's media type
 # The original's tokens lived an hour, and its clients have no other way to renew them than to sign in.
 ACCESS_TTL = timedelta(hours=1)
 REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub", "sid"]
-_REFRESH = re.compile(r"rt_([0-9a-f]{24})_([0-9]{1,9})_([A-Za-z0-9_-]{43})", re.ASCII)
+_REFRESH = re.compile(r"rt_([0-9a-f]{24})_(0|[1-9][0-9]{0,8})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

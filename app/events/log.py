@@ -14,7 +14,7 @@ from app.platform.wire import Id, Row, stored_name
 
 from .catalog import EventRow, EventType
 
-OLDEST_FIRST = Order("version", is_descending=False, is_unique=True)
+OLDEST_FIRST = Order("version", is_descending=False, is_unique=True, may_be_null=False)
 
 
 class Event(Document):

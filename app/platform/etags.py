@@ -15,7 +15,7 @@ def etag(version: int) -> str:
 
 def is_unchanged(request: Request, version: int) -> bool:
     """Whether `If-None-Match` says that the client has this version (RFC 9110 §13.1.2, weak comparison)."""
-    header = request.headers.get("if-none-match")
+    header = _joined(request, "if-none-match")
     return header is not None and _names(header, str(version), weak=True)
 
 
@@ -27,8 +27,7 @@ class IfMatch:
 
     @classmethod
     def of(cls, request: Request) -> "IfMatch":
-        values = request.headers.getlist("if-match")
-        return cls(", ".join(values) if values else None)
+        return cls(_joined(request, "if-match"))
 
     @property
     def is_given(self) -> bool:
@@ -38,6 +37,12 @@ class IfMatch:
         """Raises `VersionConflict` unless the precondition holds for the current version."""
         if self._header is not None and not _names(self._header, str(version), weak=False):
             raise VersionConflict(version)
+
+
+def _joined(request: Request, name: str) -> str | None:
+    """A list header, which may come in several lines (RFC 9110 §5.2)."""
+    values = request.headers.getlist(name)
+    return ", ".join(values) if values else None
 
 
 def _names(header: str, tag: str, *, weak: bool) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from beanie.exceptions import CollectionWasNotInitialized
@@ -18,6 +19,7 @@ from pymongo.errors import (
 )
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from .errors import (
     AppError,
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
 # Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.
 TRANSIENT_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
@@ -82,12 +85,12 @@ def problem_members(error: AppError) -> dict[str, Any]:
 
 
 def problem_body(error: AppError, request_id: str, path: str) -> bytes:
-    return to_json({**problem_members(error), "instance": path, "requestId": request_id})
+    return to_json({**problem_members(error), "instance": quote(path, errors="replace"), "requestId": request_id})
 
 
 def problem_response(request: Request, error: AppError) -> Response:
     request_id = request.scope["state"].get("request_id", "")
-    body = problem_body(error, request_id, request.url.path)
+    body = problem_body(error, request_id, request.scope["path"])
     return Response(body, error.status, {**error.headers, "Content-Language": "en"}, PROBLEM_JSON)
 
 
@@ -101,7 +104,7 @@ def to_app_error(error: Exception) -> AppError:
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException(status_code=405):
-            return MethodNotAllowed(headers=error.headers)
+            return MethodNotAllowed()
         case _ if is_outage(error):
             return DatabaseUnavailable()
         case _:
@@ -120,8 +123,17 @@ def _parameter_errors(errors: Sequence[Any]) -> list[FieldError]:
     return [FieldError(".".join(str(part) for part in e["loc"][1:]), e["type"], e["msg"]) for e in errors]
 
 
+def _allowed_methods(request: Request) -> str:
+    """All methods of this path; the router knows only those of its first route (RFC 9110 §10.2.1 wants all)."""
+    tries = [request.scope | {"method": method} for method in METHODS]
+    found = [any(route.matches(scope)[0] is Match.FULL for route in request.app.routes) for scope in tries]
+    return ", ".join(method for method, is_found in zip(METHODS, found, strict=True) if is_found)
+
+
 async def _render(request: Request, error: Exception) -> Response:
     shown = to_app_error(error)
+    if isinstance(shown, MethodNotAllowed):
+        shown = MethodNotAllowed(headers={"Allow": _allowed_methods(request)})
     if isinstance(shown, InternalError):
         logger.error("unhandled error", exc_info=error)
     return problem_response(request, shown)

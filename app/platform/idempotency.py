@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from starlette.responses import Response
 
 from .clock import now
-from .errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey
+from .errors import AppError, IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey, MalformedJson
 from .mongo import collection_of
 from .wire import to_json
 
@@ -129,17 +129,28 @@ class Idempotency:
                 return render(await command(once)).response()
             except AlreadyDone:
                 answer = await once.first_answer()
+            except AppError:
+                # What stopped this one may be what the key's first request has just done.
+                answer = await once.first_answer()
+                if answer is None:
+                    raise
         if answer is None:  # it expired in this very moment
             raise IdempotencyInProgress
         return answer.response(**{"Idempotency-Replayed": "true"})
 
     def _row_id(self, request: Request, key: str) -> str:
         actor = getattr(request.state, "actor", None)
-        scope = [str(actor.id) if actor else "", request.method, request.url.path, key]
+        scope = [str(actor.id) if actor else "", request.method, request.scope["path"], key]
         return hashlib.sha256(orjson.dumps(scope)).hexdigest()
 
     def _fingerprint(self, body: object) -> bytes:
-        plain = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        try:
+            try:
+            plain = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:  # it reads a thousand levels, but writes only a quarter of that
+            raise MalformedJson("The body is nested too deeply") from None
+        except orjson.JSONEncodeError:  # it reads a thousand levels, but writes only a quarter of them
+            raise MalformedJson("The body is nested too deeply") from None
         return hmac.digest(self._secret, plain, "sha256")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import AppError, BodyTooLarge, InternalError
@@ -23,6 +24,8 @@ logger = logging.getLogger("app.access")
 MAX_BODY_BYTES = 1024 * 1024
 # A client's own id is kept if it can do no harm in a log or a header.
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# Those that a metric tells apart; any word can come in their place.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -48,6 +51,8 @@ class RequestScope:
         try:
             with REQUESTS_IN_PROGRESS.track_inprogress():
                 await self.app(scope, receive, exchange.send)
+        except ClientDisconnect:
+            logger.info("the client went away before its request was complete")
         except Exception:
             logger.exception("unhandled error")
             await exchange.fail(scope)
@@ -91,11 +96,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > self.max_bytes:
+        if self._announces_too_much(Headers(scope=scope).get("content-length", "")):
             await _send_problem(send, BodyTooLarge(), scope)
             return
         await self.app(scope, self._counted(receive), send)
+
+    def _announces_too_much(self, length: str) -> bool:
+        digits = length.lstrip("0")
+        is_number = digits.isascii() and digits.isdigit()
+        return is_number and (len(digits) > len(str(self.max_bytes)) or int(digits) > self.max_bytes)
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -131,7 +140,8 @@ def _route_template(scope: MutableMapping[str, Any]) -> str:
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
     route = _route_template(scope)
-    REQUEST_SECONDS.labels(scope["method"], route, str(status)).observe(seconds)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    REQUEST_SECONDS.labels(method, route, str(status)).observe(seconds)
     # The path only: a query may carry a one-time ticket.
     actor = scope["state"].get("actor")
     logger.info(

@@ -77,7 +77,7 @@ async def _build_index(collection: AsyncCollection[Row], index: IndexModel) -> N
     except OperationFailure as error:
         details = {"collection": collection.name, "index": index.document["name"]}
         if error.code in _INDEX_EXISTS_OTHERWISE:
-            logger.info("index kept as it was", extra=details)
+            logger.warning("an index with other options is in the way and was kept", extra=details)
         elif error.code == _DUPLICATE_KEY:
             logger.warning("duplicates prevent a unique index", extra=details | {"duplicate": error.details})
         else:

@@ -3,7 +3,8 @@
 Routes read bodies and answer rows by hand (see `http.read_json`), so FastAPI can't infer either; `describe` says both.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +26,7 @@ from .errors import (
     InvalidIdempotencyKey,
     InvalidInput,
     MalformedJson,
+    Unauthenticated,
     UnsupportedMediaType,
     VersionConflict,
 )
@@ -32,16 +34,31 @@ from .http import JSON, PROBLEM_JSON
 from .wire import Problem, WireModel
 
 _REF = "#/components/schemas/{model}"
-_REQUEST_HEADERS = {
-    "If-Match": 'The version to change, as `ETag` gave it: `"3"`; 412 if the ticket has moved on',
-    "If-None-Match": "The version that the client has; 304 if it is still the current one",
-    "Idempotency-Key": "1 to 255 printable ASCII characters; the same key within 24 h gets the first answer again",
+_REQUEST_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "If-Match": ('The version to change, as `ETag` gave it: `"3"`; 412 if the ticket has moved on', {}),
+    "If-None-Match": ("The version that the client has; 304 if it is still the current one", {}),
+    "Idempotency-Key": (
+        "1 to 255 printable ASCII characters; the same key within 24 h gets the first answer again",
+        {"minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    ),
 }
 _RESPONSE_HEADERS = {
     "ETag": "The version, quoted: for `If-Match` and `If-None-Match`",
     "Link": 'The next page, `rel="next"` (RFC 8288)',
     "Location": "Where the new object is",
     "Idempotency-Replayed": "`true` when this answer is the first request's, repeated",
+}
+_ERROR_HEADERS = {
+    401: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+    429: {"Retry-After": "Seconds until the next attempt can succeed"},
+    503: {"Retry-After": "Seconds until the next attempt may succeed"},
+}
+# The routes read the header themselves, because the texts of the refusals are fixed (contract S3).
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "The `token` of `POST /api/login`",
 }
 _models: dict[type[WireModel], str] = {}
 
@@ -72,19 +89,30 @@ def describe(
     request_headers: Sequence[str] = (),
     parameters: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments for a route decorator. Errors that follow from the rest of the description are added."""
+    """Keyword arguments for a route decorator. Errors that follow from the rest of the description are added;
+
+    an operation that can refuse for want of a token is one that needs it.
+    """
     extra: dict[str, Any] = {"parameters": [*parameters, *(_header_parameter(name) for name in request_headers)]}
+    if Unauthenticated in errors:
+        extra["security"] = [{"bearer": []}]
     if body is not None:
         schema = _reference(body.model, "validation")
         extra["requestBody"] = {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
     everything = [*errors, *_implied_errors(body, request_headers, parameters)]
     return {
         "operation_id": operation_id,
+        "summary": _as_words(operation_id),
         "status_code": successes[0].status,
         "response_class": Response,
         "responses": {**{s.status: _success(s) for s in successes}, **_error_responses(everything)},
         "openapi_extra": extra,
     }
+
+
+def _as_words(operation_id: str) -> str:
+    """`createTicket` becomes "Create ticket"."""
+    return re.sub(r"(?<!^)([A-Z])", lambda letter: f" {letter[0].lower()}", operation_id).capitalize()
 
 
 def query_parameter(name: str, description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,10 +146,12 @@ def _success(success: Success) -> dict[str, Any]:
         schema = _reference(success.model, "serialization")
         described["content"] = {JSON: {"schema": schema, "example": success.example}}
     if success.headers:
-        described["headers"] = {
-            name: {"description": _RESPONSE_HEADERS[name], "schema": {"type": "string"}} for name in success.headers
-        }
+        described["headers"] = _headers({name: _RESPONSE_HEADERS[name] for name in success.headers})
     return described
+
+
+def _headers(descriptions: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
 
 
 def _error_responses(errors: Sequence[type[AppError]]) -> dict[int | str, dict[str, Any]]:
@@ -134,6 +164,8 @@ def _error_responses(errors: Sequence[type[AppError]]) -> dict[int | str, dict[s
                 "content": {PROBLEM_JSON: {"schema": _reference(Problem, "serialization"), "examples": {}}},
             },
         )
+        if error.status in _ERROR_HEADERS:
+            response["headers"] = _headers(_ERROR_HEADERS[error.status])
         response["content"][PROBLEM_JSON]["examples"][str(error.code)] = {"value": problem_example(error)}
     return responses
 
@@ -157,8 +189,9 @@ def problem_example(error: type[AppError]) -> dict[str, Any]:
 
 
 def _header_parameter(name: str) -> dict[str, Any]:
-    schema = {"type": "string", "maxLength": 255}
-    return {"name": name, "in": "header", "required": False, "description": _REQUEST_HEADERS[name], "schema": schema}
+    description, limits = _REQUEST_HEADERS[name]
+    schema = {"type": "string", **limits}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 def _reference(model: type[WireModel], mode: str) -> dict[str, str]:
@@ -183,9 +216,19 @@ def _generate(app: FastAPI) -> dict[str, Any]:
     )
     inputs: list[tuple[type[WireModel], Any]] = list(_models.items())
     _, definitions = models_json_schema(inputs, ref_template=_REF)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"bearer": _BEARER}
+    schemas = components.setdefault("schemas", {})
     schemas.update(definitions["$defs"])
-    # FastAPI's own error models, for parameters that it validates; ours are problems.
+    # FastAPI's own 422, for parameters that it validates; it gets none to validate, and ours are problems.
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+    for operation in _operations(document):
+        if JSON in operation["responses"].get("422", {}).get("content", {}):
+            del operation["responses"]["422"]
     return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()

@@ -6,12 +6,13 @@ Rows that stay are neither skipped nor repeated, whatever is inserted, changed o
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 from bson import ObjectId
+from bson.errors import InvalidId
 from fastapi import Request
 from pymongo.asynchronous.collection import AsyncCollection
 from starlette.responses import Response
@@ -24,20 +25,28 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 _DIGEST_BYTES = 12
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BSON_INTEGERS = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A sort key; rows that are equal in it follow their `_id`, unless none ever are."""
+    """A sort key; rows that are equal in it follow their `_id`, unless none ever are.
+
+    `may_be_null` is False where every row of the list is known to have a value.
+    """
 
     field: str
     is_descending: bool
     is_unique: bool = False
+    may_be_null: bool = True
+
+    @property
+    def direction(self) -> int:
+        return -1 if self.is_descending else 1
 
     @property
     def keys(self) -> list[tuple[str, int]]:
-        direction = -1 if self.is_descending else 1
-        return [(self.field, direction)] if self.is_unique else [(self.field, direction), ("_id", direction)]
+        return [(self.field, self.direction), *([] if self.is_unique else [("_id", self.direction)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,14 @@ class Position:
 
     value: Any
     id: ObjectId
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of an ordered list: its filter and the keys it is sorted by."""
+
+    where: Row
+    keys: list[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +88,16 @@ async def read_page(
     scope: str,
     cursor: str | None,
     limit: int,
+    hint: list[tuple[str, int]] | None = None,
 ) -> Page:
-    """One page of the rows that match `where`. `scope` names the list, its filter and its order.
+    """One page of the rows that match `where`. `scope` names the list, its filter and its order; `hint` the index.
 
     Raises `InvalidCursor` for a cursor of another scope.
     """
     after = decode_cursor(scope, cursor) if cursor is not None else None
     rows: list[Row] = []
-    for segment in _segments(order, after):
-        query = {"$and": [where, segment]} if segment else where
-        found = collection.find(query).sort(order.keys)
+    for segment in segments(order, after):
+        found = collection.find({"$and": [where, segment.where]}, hint=hint).sort(segment.keys)
         rows += await found.limit(limit + 1 - len(rows)).to_list()
         if len(rows) > limit:
             last = rows[limit - 1]
@@ -89,33 +106,34 @@ async def read_page(
     return Page(rows, None)
 
 
-def _segments(order: Order, after: Position | None) -> list[Row]:
-    """What follows a position, as filters with tight index bounds, in order.
+def segments(order: Order, after: Position | None) -> list[Segment]:
+    """What follows a position, cut so that each piece has tight bounds in an index and comes out of it in order.
 
     A comparison with a value never matches null (rows of an old database lack some sort keys), so the nulls, which
-    come last when descending and first when ascending, are a segment of their own.
+    come last when descending and first when ascending, are a piece of their own, ordered by `_id` alone.
     """
     if after is None:
-        return [{}]
+        return [Segment({}, order.keys)]
     field, value = order.field, after.value
     past = "$lt" if order.is_descending else "$gt"
+    by_id = [("_id", order.direction)]
     if field == "_id":
-        return [{"_id": {past: after.id}}]
+        return [Segment({"_id": {past: after.id}}, by_id)]
     if value is None:
-        rest = [] if order.is_descending else [{field: {"$ne": None}}]
-        return [{field: None, "_id": {past: after.id}}, *rest]
+        nulls = Segment({field: None, "_id": {past: after.id}}, by_id)
+        return [nulls] if order.is_descending else [nulls, Segment({field: {"$ne": None}}, order.keys)]
     # Not `$or` of two ranges, which would tempt the planner to scan two indexes and sort in memory.
     not_before = {field: value, "_id": {"$gte" if order.is_descending else "$lte": after.id}}
-    beyond = {field: {f"{past}e": value}, "$nor": [not_before]}
-    return [beyond, {field: None}] if order.is_descending else [beyond]
+    beyond = Segment({field: {f"{past}e": value}, "$nor": [not_before]}, order.keys)
+    return [beyond, Segment({field: None}, by_id)] if order.is_descending and order.may_be_null else [beyond]
 
 
 def encode_cursor(scope: str, position: Position) -> str:
     value = position.value
     if isinstance(value, datetime):
-        value = {"ms": round((value - _EPOCH).total_seconds() * 1000)}
+        value = {"ms": (value - _EPOCH) // timedelta(milliseconds=1)}
     payload = orjson.dumps([value, str(position.id)])
-    return urlsafe_b64encode(_digest(scope, payload) + payload).decode().rstrip("=")
+    return _text_of(_digest(scope, payload) + payload)
 
 
 def decode_cursor(scope: str, cursor: str) -> Position:
@@ -123,14 +141,26 @@ def decode_cursor(scope: str, cursor: str) -> Position:
     try:
         raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         digest, payload = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-        if digest != _digest(scope, payload):
+        # The decoder skips what is not base64 and drops loose bits; only the text that we made is good.
+        if digest != _digest(scope, payload) or _text_of(raw) != cursor:
             raise InvalidCursor
         value, row_id = orjson.loads(payload)
-        if isinstance(value, dict):
-            value = datetime.fromtimestamp(value["ms"] / 1000, UTC)
-        return Position(value, ObjectId(row_id))
-    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+        return Position(_value_of(value), ObjectId(row_id))
+    except (ValueError, TypeError, KeyError, OverflowError, InvalidId):
         raise InvalidCursor from None
+
+
+def _value_of(value: Any) -> datetime | float | None:
+    """The sort key as it goes into a query: no text, and no number that BSON can't hold."""
+    if isinstance(value, dict):
+        return _EPOCH + timedelta(milliseconds=value["ms"])
+    if value is None or isinstance(value, float) or (isinstance(value, int) and value in _BSON_INTEGERS):
+        return value
+    raise InvalidCursor
+
+
+def _text_of(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _digest(scope: str, payload: bytes) -> bytes:
@@ -145,6 +175,6 @@ def page_response(request: Request, page: Page, items: list[Row]) -> Response:
     headers = {}
     if page.next_cursor is not None:
         query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-        target = f"{request.url.path}?{urlencode([*query, ('cursor', page.next_cursor)])}"
+        target = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', page.next_cursor)])}"
         headers["Link"] = f'<{target}>; rel="next"'
     return json_response({"items": items, "nextCursor": page.next_cursor}, headers=headers)

@@ -21,6 +21,8 @@ from pydantic.alias_generators import to_camel
 
 from .errors import FieldError, InvalidInput
 
+# Far more than any body has; a megabyte of unknown fields would hold up the event loop to list them all.
+MAX_MEMBERS = 200
 _CODE_NAMES = {"missing": "required", "extra_forbidden": "unknown_field"}
 
 
@@ -32,10 +34,28 @@ class WireModel(BaseModel):
     @classmethod
     def parse(cls, data: object) -> Self:
         """The model from decoded JSON. Raises `InvalidInput` naming every wrong field."""
+        if isinstance(data, Mapping) and len(data) > MAX_MEMBERS:
+            raise InvalidInput(FieldError("", "too_many_fields", f"must have at most {MAX_MEMBERS} fields"))
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             raise InvalidInput(*field_errors(error)) from None
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    # A generated client would send them, and so change what nobody asked to change.
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class PatchModel(WireModel):
+    """Base of JSON merge patches (RFC 7396): absent leaves as it is, null clears what can be empty."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were sent, by their stored names."""
+        return self.model_dump(exclude_unset=True, by_alias=True)
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
@@ -81,9 +101,10 @@ def instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-Text = Annotated[str, AfterValidator(_refuse_unstorable)]
+# Comes after the length constraints, so that those are checked, and described, as a string's.
+STORABLE = AfterValidator(_refuse_unstorable)
 # Passwords, tokens and codes: taken to the letter, outer blanks included.
-Secret = Annotated[str, StringConstraints(strip_whitespace=False, max_length=4096), AfterValidator(_refuse_unstorable)]
+Secret = Annotated[str, StringConstraints(strip_whitespace=False, max_length=4096), STORABLE]
 Id = Annotated[
     ObjectId,
     PlainValidator(_to_object_id),

@@ -11,8 +11,10 @@ from app.platform.wire import Id, stored_name
 from .lifecycle import Priority, Status, WaitingOn
 
 SORTS = ("createdAt", "updatedAt", "number")
-# Values that many tickets share, each worth an index of its own for each order.
-_FILTERS = ("status", "priority", "assignedTo", "requester", "tags")
+# Fields that lists are filtered by, those first that usually leave the fewest tickets: a list reads the index of the
+# first one that it is given.
+MOST_TELLING = ("requester", "assignedTo", "tags", "waitingOn", "status", "priority")
+_FILTERS = tuple(name for name in MOST_TELLING if name != "waitingOn")
 # Values that few tickets have: the index holds only those.
 _RARE_FILTERS = {
     "waitingOn": {"$gt": ""},

@@ -1,5 +1,6 @@
 """What a list of tickets can be filtered and sorted by, from query parameters to a MongoDB filter."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from app.platform.openapi import PAGE_PARAMETERS, query_parameter
 from app.platform.paging import Order, parse_limit
 from app.platform.wire import Row
 
-from .documents import SORTS
+from .documents import MOST_TELLING, SORTS
 from .lifecycle import Priority, Status, WaitingOn
+from .policy import visible_to
 
 MAX_QUERY = 200
 MAX_TAG = 50
@@ -22,6 +24,8 @@ DEFAULT_SORT = "-createdAt"
 SORT_VALUES = [prefix + name for name in SORTS for prefix in ("", "-")]
 _ID_SCHEMA = {"type": "string", "pattern": "^([0-9a-fA-F]{24}|me|none)$"}
 _TIME_SCHEMA = {"type": "string", "format": "date-time"}
+# From a letter or digit to the last one before a blank or a quote, so that user-42 is one word.
+_WORD = re.compile(r'\w(?:[^\s"\\]*\w)?')
 
 FILTER_PARAMETERS = (
     query_parameter("status", "Only this status", {"type": "string", "enum": list(Status)}),
@@ -47,10 +51,11 @@ _KNOWN = frozenset(str(parameter["name"]) for parameter in LIST_PARAMETERS)
 
 @dataclass(frozen=True, slots=True)
 class TicketQuery:
-    """A checked question; `scope` names it, so that a cursor fits no other."""
+    """A checked question within what the actor may see; `scope` names it, so that a cursor fits no other."""
 
     where: Row
     order: Order
+    hint: list[tuple[str, int]] | None
     limit: int
     cursor: str | None
     scope: str
@@ -65,7 +70,7 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
     errors = [
         FieldError(name, "unknown_parameter", "is not a parameter of this list") for name in given.keys() - _KNOWN
     ]
-    conditions: list[Row] = []
+    conditions: list[Row] = [visible_to(actor)]
     for name, parse in _PARSERS.items():
         if name in given:
             try:
@@ -82,10 +87,25 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
         errors += [FieldError(**fields) for fields in error.extra["errors"]]
     if errors:
         raise InvalidInput(*sorted(errors, key=lambda error: error.field))
-    where: Row = {"$and": conditions} if conditions else {}
-    order = Order(sort.removeprefix("-"), sort.startswith("-"))
+    field = sort.removeprefix("-")
+    has_range = any(isinstance(condition.get(field), dict) for condition in conditions)
+    order = Order(field, sort.startswith("-"), may_be_null=not has_range)
     scope = f"tickets {sort} {sorted((name, given[name]) for name in given.keys() & _PARSERS.keys())}"
-    return TicketQuery(where, order, limit, given.get("cursor"), scope)
+    return TicketQuery({"$and": conditions}, order, _hint(conditions, order), limit, given.get("cursor"), scope)
+
+
+def _hint(conditions: list[Row], order: Order) -> list[tuple[str, int]] | None:
+    """The index to read, which gives the order too; None where only the planner can say.
+
+    Left to itself the planner would, for a range of one time and the order of another, gather and sort in memory.
+    """
+    if any("$text" in condition or "$or" in condition for condition in conditions):
+        return None
+    equal = {name for condition in conditions for name, value in condition.items() if not isinstance(value, dict)}
+    if {"waitingOn": None} in conditions:
+        equal.remove("waitingOn")
+    prefix = [(name, 1) for name in MOST_TELLING if name in equal][:1]
+    return [*prefix, (order.field, 1), ("_id", 1)]
 
 
 def _one_of(field: str, values: type[Status | Priority]) -> Callable[[str, Actor], Row]:
@@ -124,7 +144,7 @@ def _words(text: str, _actor: Actor) -> Row:
         message = f"must have at most {MAX_QUERY} characters"
         raise _Wrong(message)
     # Quoted, so that all words must be there and a leading minus excludes nothing.
-    words = [word for word in text.replace("\\", " ").replace('"', " ").split() if any(map(str.isalnum, word))]
+    words = _WORD.findall(text)
     if not words:
         return {"_id": {"$in": []}} if text.strip() else {}
     return {"$text": {"$search": " ".join(f'"{word}"' for word in words)}}

@@ -43,9 +43,14 @@ async def get_deleted_ticket(ticket_id: str) -> Row:
 async def list_tickets(actor: Actor, parameters: Mapping[str, str]) -> Page:
     """A page of the tickets that the actor may see. Raises `InvalidInput`, `InvalidCursor`."""
     query = parse_query(actor, parameters)
-    where = {**visible_to(actor), **query.where}
     return await read_page(
-        collection_of(Ticket), where, query.order, scope=query.scope, cursor=query.cursor, limit=query.limit
+        collection_of(Ticket),
+        query.where,
+        query.order,
+        scope=query.scope,
+        cursor=query.cursor,
+        limit=query.limit,
+        hint=query.hint,
     )
 
 

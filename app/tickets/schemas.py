@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints
 
 from app.events.catalog import EventType
-from app.platform.wire import Id, Instant, JsonObject, Row, Text, WireModel
+from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, WireModel
 
 from .changes import complete
 from .lifecycle import Priority, Status, WaitingOn
@@ -24,9 +24,9 @@ def _refuse_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
-Title = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-Description = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
-Tag = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=200), STORABLE]
+Description = Annotated[str, StringConstraints(min_length=1, max_length=10_000), STORABLE]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=50), STORABLE]
 Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_without_repeats)]
 Watchers = Annotated[list[Id], Field(max_length=50), AfterValidator(_without_repeats)]
 
@@ -41,9 +41,7 @@ class TicketCreate(WireModel):
     watchers: Watchers = Field(default_factory=list, description="Agents and Admins only")
 
 
-class TicketPatch(WireModel):
-    """JSON merge patch (RFC 7396): absent leaves as it is, null clears what can be empty."""
-
+class TicketPatch(PatchModel):
     title: Title = ""
     description: Description = ""
     status: Status = Status.OPEN
@@ -53,10 +51,6 @@ class TicketPatch(WireModel):
     requester: Id | None = None
     watchers: Watchers = Field(default_factory=list)
     tags: Tags = Field(default_factory=list)
-
-    def given(self) -> dict[str, Any]:
-        """The fields that were sent, by their stored names."""
-        return self.model_dump(exclude_unset=True, by_alias=True)
 
 
 class BulkPatch(WireModel):

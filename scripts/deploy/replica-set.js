@@ -24,7 +24,9 @@ function found() {
 }
 
 function isUsable(hello) {
-  return hello.isWritablePrimary || (hello.secondary && Boolean(hello.primary));
+  // For a moment after its election a member names itself as primary and still calls itself a secondary.
+  const followsAnother = hello.secondary && Boolean(hello.primary) && hello.primary !== hello.me;
+  return hello.isWritablePrimary || followsAnother;
 }
 
 let hello = db.hello();

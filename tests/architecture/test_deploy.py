@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
-
+import yaml  # type: ignore[import-untyped]  # its stubs are not among the development packages
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = {"mongo", "api"}
@@ -84,7 +83,7 @@ class TestImage:
     def test_last_stage_installs_nothing_and_takes_only_what_runs(self) -> None:
         last = stages()[-1]
 
-        assert not [run for run in texts(last, "RUN") if re.search(r"\b(install|apt-get|apk|curl|wget|ensurepip -)", run)]
+        assert not re.search(r"\b(install|apt-get|apk|curl|wget)\b", " ".join(texts(last, "RUN")))
         assert "pip uninstall" in " ".join(texts(last, "RUN"))
         assert texts(last, "COPY") == ["--from=build /opt/venv /opt/venv", "--from=build /srv/app /srv/app"]
         assert texts(last, "ADD") == []

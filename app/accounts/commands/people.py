@@ -86,7 +86,7 @@ async def _open_account(
 
 async def change_profile(actor: Actor, body: JsonObject) -> Row:
     """Changes the caller's own e-mail and name. Raises `InvalidInput`."""
-    return await _set_fields(actor.id, ProfilePatch.parse(body).model_dump(exclude_unset=True))
+    return await _set_fields(actor.id, ProfilePatch.parse(body).given())
 
 
 async def change_user(actor: Actor, user_id: ObjectId, body: JsonObject) -> Row:
@@ -95,17 +95,15 @@ async def change_user(actor: Actor, user_id: ObjectId, body: JsonObject) -> Row:
     Raises `Forbidden`, `NotFound`, `InvalidInput`, `LastAdmin`.
     """
     actor.require(Permission.MANAGE_USERS)
-    row = await get_user(user_id)
-    patch = UserPatch.parse(body).model_dump(exclude_unset=True)
-    stays_admin = patch.get("role", role_of(row)) == Role.ADMIN and patch.get("active", row.get("active") is not False)
-    if stays_admin or role_of(row) != Role.ADMIN:
-        changed = await _set_fields(user_id, patch)
-        if patch.get("active") is False:
-            await collection_of(Session).delete_many({"userId": user_id})
-        return changed
+    await get_user(user_id)
+    patch = UserPatch.parse(body).given()
+    if patch.get("role", Role.ADMIN) == Role.ADMIN and patch.get("active", True):
+        return await _set_fields(user_id, patch)
 
     async def body_of(session: AsyncClientSession) -> Row:
-        await _require_other_admin(user_id, session)
+        # Read in here: somebody may be making an Admin of them at this moment.
+        if role_of(await get_user(user_id, session)) == Role.ADMIN:
+            await _require_other_admin(user_id, session)
         if patch.get("active") is False:
             await collection_of(Session).delete_many({"userId": user_id}, session=session)
         return await _set_fields(user_id, patch, session)

@@ -9,7 +9,7 @@ from app.accounts.actor import Actor
 from app.accounts.documents import Session, User
 from app.accounts.errors import InvalidCredentials, InvalidOtp, InvalidRefreshToken, MfaRequired
 from app.accounts.passwords import PasswordPool
-from app.accounts.queries import user_by_username
+from app.accounts.queries import may_go_on, user_by_username
 from app.accounts.schemas import Credentials
 from app.accounts.tokens import ACCESS_TTL, Tokens
 from app.accounts.totp import matching_step
@@ -81,8 +81,10 @@ async def _open_session(user: User, origin: Origin, tokens: Tokens, now: datetim
         "address": origin.address,
     }
     await collection_of(Session).insert_one(row)
+    # Read after the session is there: an account that was closed meanwhile shows here, one closed later finds it.
     stored = await collection_of(User).find_one({"_id": user.id})
-    if stored is None:
+    if stored is None or not may_go_on(stored, row):
+        await collection_of(Session).delete_one({"_id": session_id})
         raise InvalidCredentials
     return SignedIn(tokens.access(stored["_id"], session_id, now), tokens.refresh(session_id, 0), stored)
 
@@ -111,7 +113,7 @@ async def refresh_session(token: str, *, tokens: Tokens, now: datetime) -> Signe
         await sessions.delete_one({"_id": claims.session_id})
         raise InvalidRefreshToken
     user = await collection_of(User).find_one({"_id": rotated["userId"]})
-    if user is None or user.get("active") is False or user.get("passwordVersion", 0) != rotated["passwordVersion"]:
+    if user is None or not may_go_on(user, rotated):
         raise InvalidRefreshToken
     access = tokens.access(user["_id"], claims.session_id, now)
     return SignedIn(access, tokens.refresh(claims.session_id, claims.generation + 1), user)

@@ -1,0 +1,117 @@
+"""Generated requests as each role: the answers are what the OpenAPI document says, and nothing makes the service fail.
+
+`scripts/fuzz` does the work, and goes on for as long as one likes.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from tests.callers import Caller
+from tests.factories.tickets import open_ticket
+
+FUZZ = Path(__file__).parents[2] / "scripts" / "fuzz"
+# A mark on the way from "quick" to "thorough" for each role; the seeds are new in every run.
+EFFORT = {
+    "nobody": ["--examples", "5", "--phases", "examples,coverage,fuzzing"],
+    "customer": ["--examples", "5", "--phases", "examples,coverage"],
+    "agent": ["--examples", "5", "--phases", "examples,fuzzing"],
+    "admin": ["--examples", "5", "--phases", "coverage,stateful"],
+}
+NOWHERE = "6740a1f0c3b2a1d4e5f60718"
+ODD_REFERENCES = ["%00", "6740a1f0c3b2a1d4e5f607%00%00", "6740a1f0c3b2a1d4e5f607%20%20", "9" * 30, "0", "-1", "١", "%ff"]
+ODD_TAGS = ['W/"1"', '"1', "1", '""', '"1", *', "*, *", "," * 500, '"' * 501]
+
+
+@pytest.mark.parametrize("role", EFFORT)
+def test_generated_requests_find_nothing(mongodb_uri: str, role: str) -> None:
+    run = subprocess.run(
+        [FUZZ, "--role", role, *EFFORT[role]], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    assert run.returncode == 0, run.stdout
+
+
+class TestOddRequests:
+    """What a generator seldom hits upon."""
+
+    @pytest.mark.parametrize("reference", ODD_REFERENCES)
+    @pytest.mark.parametrize("place", ["tickets", "users"])
+    async def test_reference_that_names_nothing(self, admin: Caller, place: str, reference: str) -> None:
+        answer = await admin.get(f"/api/{place}/{reference}")
+
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+    @pytest.mark.parametrize("tag", ODD_TAGS)
+    async def test_precondition_that_is_no_list_of_tags(self, agent: Caller, tag: str) -> None:
+        ticket = await open_ticket(agent)
+
+        read = await agent.get(f"/api/tickets/{ticket['id']}", headers={"If-None-Match": tag})
+        written = await agent.patch(
+            f"/api/tickets/{ticket['id']}", json={"title": "Changed"}, headers={"If-Match": tag}
+        )
+
+        assert read.status_code == (304 if tag == 'W/"1"' or "*" in tag.split(",")[0] else 200)
+        assert written.status_code == 412
+
+    @pytest.mark.parametrize(
+        "query",
+        [f"{name}={value}" for name in ("q", "tag", "status", "cursor", "createdAfter") for value in ("%00", "%ff")]
+        + ["limit=1e9", "limit=٣", "limit=" + "9" * 5000, "createdAfter=0001-01-01T00:00:00%2B14:00", "sort=%24where"]
+        + ["q=" + "%22" * 200, "assignedTo[$ne]=x", "status=Open&status=Closed&limit=0"],
+    )
+    async def test_query_that_cannot_be(self, customer: Caller, query: str) -> None:
+        answer = await customer.get(f"/api/tickets?{query}")
+
+        assert answer.status_code in (200, 400, 422), answer.text
+
+    @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "deep"}])
+    @pytest.mark.parametrize("depth", [250, 300, 1000, 100_000])
+    async def test_deeply_nested_body(self, customer: Caller, depth: int, headers: dict[str, str]) -> None:
+        body = '{"title":' * depth + "1" + "}" * depth
+
+        answer = await customer.post("/api/tickets", content=body, headers=headers)
+
+        assert answer.status_code in (400, 422)
+        assert answer.json()["code"] in ("malformed_json", "invalid_input")
+
+    @pytest.mark.parametrize(
+        "value", [10**400, -(10**30), 1e300, "\x00", "\ud800", "a\u202eb", [], {}, [None], True], ids=repr
+    )
+    @pytest.mark.parametrize("field", ["title", "priority", "requester", "tags"])
+    async def test_value_of_another_kind(self, agent: Caller, field: str, value: Any) -> None:
+        body = json.dumps({"title": "Printer down", "description": "It stopped", field: value})
+
+        answer = await agent.post("/api/tickets", content=body)
+
+        may_be = (field == "title" and value == "a\u202eb") or (field == "tags" and value == [])
+        assert (answer.status_code == 201) == may_be
+        assert answer.status_code in (201, 400, 422), answer.text
+
+    @pytest.mark.parametrize("key", ["", '""', " ", "x" * 256, "\x7f", "ключ".encode()])
+    async def test_idempotency_key_that_is_none(self, customer: Caller, key: str | bytes) -> None:
+        answer = await customer.post(
+            "/api/tickets", json={"title": "T", "description": "D"}, headers={b"Idempotency-Key": key}
+        )
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+
+    @pytest.mark.parametrize("token", ["", "x", "x" * 8000, "a.b.c", "é".encode(), "a b", "ey." * 2000])
+    async def test_token_that_is_none(self, nobody: AsyncClient, token: str | bytes) -> None:
+        value = b"Bearer " + (token if isinstance(token, bytes) else token.encode())
+
+        answer = await nobody.get("/api/me", headers={b"Authorization": value})
+
+        assert answer.status_code == (403 if token else 401)
+
+    async def test_body_with_a_wrong_type_or_length(self, customer: Caller) -> None:
+        for headers in ({"Content-Type": "text/plain"}, {"Content-Type": "application/json;;=,"}, {"Content-Type": ""}):
+            answer = await customer.post("/api/tickets", content=b"{}", headers=headers)
+            assert answer.status_code in (415, 422)
+        for content in (b"", b"\xff", b"\x00", b"null", b'"x"', b"[]", b"{", b"NaN"):
+            answer = await customer.post("/api/tickets", content=content)
+            assert answer.status_code in (400, 422)

@@ -1,0 +1,134 @@
+"""`scripts/serve` as a newcomer runs it: a process of its own, with its own data and database."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+SERVE = Path(__file__).parents[2] / "scripts" / "serve"
+# Empty counts as not set, and hides what a developer's .env says.
+ENVIRONMENT = {**os.environ, "MONGODB_URI": "", "JWT_SECRET": ""}
+# A mongod that has to roll its journal forward after a crash is the slowest thing here.
+PATIENCE_S = 30
+
+
+class Service:
+    """A running `scripts/serve`, once it has said where it is."""
+
+    def __init__(self, process: "subprocess.Popen[str]", output: Path) -> None:
+        self._process = process
+        self._output = output
+        self.address = self._find_address()
+
+    def _find_address(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.match(r"Service +(\S+)", line):
+                return found[1]
+        raise AssertionError(self.errors())
+
+    def status_of(self, path: str) -> int:
+        with urllib.request.urlopen(self.address + path, timeout=5) as answer:  # noqa: S310 - the address is our own
+            return int(answer.status)
+
+    def end_by(self, number: signal.Signals) -> int:
+        # As the terminal does it: every process of the group is told.
+        os.killpg(self._process.pid, number)
+        self._process.communicate(timeout=PATIENCE_S)
+        return self._process.returncode
+
+    def errors(self) -> str:
+        return self._output.read_text()
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[Service]:
+    command = [str(SERVE), "--port", "0", "--no-demo", "--data", str(data)]
+    output = data.with_suffix(".err")
+    with (
+        output.open("w") as errors,
+        subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield Service(process, output)
+        finally:
+            process.kill()
+
+
+def run(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [SERVE, *arguments],
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+@contextmanager
+def notes(data: Path) -> Iterator[Any]:
+    port = int((data / "mongod.port").read_text())
+    with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client:
+        yield client.test.notes
+
+
+def mongod_is_gone(data: Path) -> bool:
+    # mongod empties its lock file as the last act of a clean end.
+    return not (data / "db" / "mongod.lock").read_text()
+
+
+class TestServe:
+    def test_starts_ends_cleanly_and_keeps_data_and_secret(self, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        with serving(data) as service:
+            assert service.status_of("/healthz") == 200
+            assert service.status_of("/readyz") == 200
+            with notes(data) as collection:
+                collection.insert_one({"text": "kept"})
+
+            assert service.end_by(signal.SIGTERM) == 0
+            assert mongod_is_gone(data)
+            assert "Traceback" not in service.errors()
+        secret = (data / "jwt-secret").read_text()
+        assert len(secret) >= 32
+        assert (data / "jwt-secret").stat().st_mode & 0o777 == 0o600
+
+        with serving(data) as service:
+            assert service.status_of("/readyz") == 200
+            with notes(data) as collection:
+                assert [note["text"] for note in collection.find()] == ["kept"]
+
+            assert service.end_by(signal.SIGINT) == 0
+            assert mongod_is_gone(data)
+            assert "Traceback" not in service.errors()
+        assert (data / "jwt-secret").read_text() == secret
+
+    def test_refuses_a_taken_port_before_it_touches_anything(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+
+            ended = run("--port", str(port), "--data", tmp_path / "data")
+
+        assert ended.returncode == 1
+        assert ended.stderr == f"scripts/serve: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+        assert not (tmp_path / "data").exists()
+
+    @pytest.mark.parametrize("program", ["/nowhere/mongod", "/bin/false"])
+    def test_says_in_one_line_that_there_is_no_database(self, tmp_path: Path, program: str) -> None:
+        ended = run("--port", "0", "--data", tmp_path / "data", MONGOD=program)
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("scripts/serve: ")
+        assert ended.stderr.count("\n") == 1

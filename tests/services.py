@@ -1,0 +1,246 @@
+"""The real thing in processes of its own: a mongod and services that a test may kill, stop in their tracks and restart."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from bson import ObjectId
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from app.accounts.roles import Role
+from app.accounts.tokens import Tokens
+from app.platform.embedded import find_mongod
+from tests.factories.accounts import PASSWORD_HASH
+
+CHECKOUT = Path(__file__).parents[1]
+SECRET = "a secret of the fault tests, long enough for anybody"
+METRICS_TOKEN = "metrics"
+# After this long the server itself drops a transaction whose client died; 60 s by default.
+TRANSACTION_LIFETIME_S = 3
+# Far more than anything here takes on a busy machine; only a failing test waits that long.
+PATIENCE_S = 40.0
+_POLL_S = 0.02
+# Below the range from which the system takes the ports of outgoing connections.
+_PORTS = range(10_000, 20_000)
+_NOT_YET_INITIALIZED = 94
+
+Rows = Database[dict[str, Any]]
+
+
+class Mongod:
+    """A one-node replica set, always on the same port and data."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.client: MongoClient[dict[str, Any]] = MongoClient(
+            f"mongodb://127.0.0.1:{self._port}/?directConnection=true", tz_aware=True, serverSelectionTimeoutMS=500
+        )
+
+    def uri(self, database: str) -> str:
+        return f"mongodb://127.0.0.1:{self._port}/{database}?replicaSet=rs0"
+
+    def launch(self) -> None:
+        """Starts it without waiting; a second one does no harm."""
+        if self._process is not None:
+            return
+        self._data.mkdir(exist_ok=True)
+        self._process = subprocess.Popen(
+            [
+                str(find_mongod()),
+                *("--dbpath", str(self._data), "--bind_ip", "127.0.0.1", "--port", str(self._port)),
+                *("--replSet", "rs0", "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
+                *("--nounixsocket", "--quiet"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        """Returns when it accepts writes."""
+        self.launch()
+        wait_until(self._is_primary)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def freeze(self) -> None:
+        """Lets it hang: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def step_down(self, seconds: int) -> None:
+        """Leaves the set without a primary for so long."""
+        self.client.admin.command({"replSetStepDown": seconds, "force": True})
+
+    def forget_dead_clients(self) -> None:
+        """Drops the transactions of clients that died, rather than waiting for the server to do it."""
+        self.client.admin.command({"killAllSessions": []})
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _is_primary(self) -> bool:
+        try:
+            if self.client.admin.command("hello")["isWritablePrimary"]:
+                return True
+            self.client.admin.command("replSetGetConfig")
+        except OperationFailure as error:
+            if error.code == _NOT_YET_INITIALIZED:
+                members = [{"_id": 0, "host": f"127.0.0.1:{self._port}"}]
+                self.client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+        except PyMongoError:
+            pass
+        return False
+
+
+class Service:
+    """The service behind uvicorn, always on the same port and database."""
+
+    def __init__(self, mongodb_uri: str, output: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._output = output
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **os.environ,
+            "MONGODB_URI": mongodb_uri,
+            "JWT_SECRET": SECRET,
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "LOG_LEVEL": "WARNING",
+        }
+        # As the container image starts it.
+        self.command = [
+            *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--no-access-log", "--timeout-graceful-shutdown", "25"),
+        ]
+
+    def launch(self) -> None:
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command, cwd=CHECKOUT, env=self._environment, stdout=output, stderr=output
+            )
+
+    def start(self) -> None:
+        """Returns when it can work."""
+        self.launch()
+        wait_until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        assert self._process is None or self._process.poll() is None, self.output()
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_S).status_code == 200
+        return False
+
+    def requests_in_progress(self) -> int:
+        """How many requests it is at, the one that asks not counted."""
+        headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+        text = httpx.get(f"{self.url}/metrics", headers=headers, timeout=PATIENCE_S).text
+        lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return int(float(lines["http_requests_in_progress"])) - 1
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def ask_to_end(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        assert self._process is not None
+        code = self._process.wait(PATIENCE_S)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def output(self) -> str:
+        return self._output.read_text() if self._output.exists() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user who is signed in."""
+
+    id: ObjectId
+    username: str
+    headers: dict[str, str]
+
+
+def person(rows: Rows, role: Role) -> Person:
+    """A new user whose password is the factories', and a session, without the time that hashing takes."""
+    user_id, session_id = ObjectId(), ObjectId()
+    username = f"{role.lower()}-{user_id}"
+    moment = datetime.now(UTC)
+    rows.users.insert_one({"_id": user_id, "username": username, "password": PASSWORD_HASH, "role": role})
+    return Person(user_id, username, session(rows, user_id, session_id, moment))
+
+
+def session(rows: Rows, user_id: ObjectId, session_id: ObjectId, moment: datetime) -> dict[str, str]:
+    """One more session of the user; the headers that its requests carry."""
+    rows.sessions.insert_one(
+        {
+            "_id": session_id,
+            "userId": user_id,
+            "passwordVersion": 0,
+            "generation": 0,
+            "rotatedAt": moment,
+            "createdAt": moment,
+            "expiresAt": moment + timedelta(days=1),
+        }
+    )
+    return {"Authorization": f"Bearer {Tokens(SECRET).access(user_id, session_id, moment)}"}
+
+
+def free_port() -> int:
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError(_PORTS)
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(_POLL_S)
+
+
+async def until(is_true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """The same for a test whose own requests go on meanwhile."""
+    await asyncio.to_thread(wait_until, is_true, seconds)
