@@ -29,8 +29,8 @@ from app.tickets.documents import Ticket
 logger = logging.getLogger(__name__)
 
 DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter]
-# A database that is there answers within this; one that is not must not keep /healthz from answering.
-FIRST_TRY_S = 5
+# A database that is there is mostly ready within this; one that is not must not keep /healthz from answering.
+FIRST_TRY_S = 2
 RETRY_S = 1
 
 
@@ -90,11 +90,13 @@ async def _prepare(database: Database, settings: Settings, passwords: PasswordPo
             await _open_first_admin(settings, passwords)
         except PyMongoError as error:
             logger.warning("the database is not ready", extra={"reason": type(error).__name__})
-            await asyncio.sleep(RETRY_S)
+        except Exception:  # whatever it is, a service that stays unready must say why
+            logger.exception("the database could not be prepared")
         else:
             database.is_prepared = True
             logger.info("ready", extra={"database": database.handle.name})
             return
+        await asyncio.sleep(RETRY_S)
 
 
 async def _open_first_admin(settings: Settings, passwords: PasswordPool) -> None:

@@ -8,7 +8,7 @@ from app.lifespan import lifespan_of
 from app.platform import health
 from app.platform.http import install_error_handlers
 from app.platform.metrics import metrics_router
-from app.platform.middleware import BodyLimit, RequestScope
+from app.platform.middleware import BodyLimit, RequestScope, UntilPrepared
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
 from app.settings import Settings, load_settings
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_openapi(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(UntilPrepared)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

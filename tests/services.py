@@ -1,4 +1,4 @@
-"""The real thing in processes of its own: a mongod and services that a test may kill, stop in their tracks and restart."""
+"""The real thing in processes of its own: a mongod and services that a test may kill, freeze and start again."""
 
 import asyncio
 import os
@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +67,7 @@ class Mongod:
                 *("--replSet", "rs0", "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
                 *("--nounixsocket", "--quiet"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                *("--setParameter", "enableTestCommands=1"),
                 *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),
             ],
             stdout=subprocess.DEVNULL,
@@ -98,6 +99,16 @@ class Mongod:
         """Drops the transactions of clients that died, rather than waiting for the server to do it."""
         self.client.admin.command({"killAllSessions": []})
 
+    @contextmanager
+    def failing(self, commands: list[str], **how: Any) -> Iterator[None]:
+        """Lets these commands of the service fail, with `errorCode=…` or `closeConnection=True`."""
+        data = {"failCommands": commands, "appName": "ticketing", **how}
+        self.client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+        try:
+            yield
+        finally:
+            self.client.admin.command("configureFailPoint", "failCommand", mode="off")
+
     def close(self) -> None:
         self.client.close()
         self.kill()
@@ -128,7 +139,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
-        self._environment = {
+        self.environment = {
             **os.environ,
             "MONGODB_URI": mongodb_uri,
             "JWT_SECRET": SECRET,
@@ -144,7 +155,7 @@ class Service:
     def launch(self) -> None:
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                self.command, cwd=CHECKOUT, env=self._environment, stdout=output, stderr=output
+                self.command, cwd=CHECKOUT, env=self.environment, stdout=output, stderr=output
             )
 
     def start(self) -> None:

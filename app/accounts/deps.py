@@ -4,7 +4,6 @@ from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 
 from app.platform.clock import now
 from app.platform.errors import NotFound, Unauthenticated
@@ -14,11 +13,6 @@ from .actor import Actor
 from .passwords import PasswordPool
 from .queries import actor_of
 from .tokens import Tokens
-
-# Only tells OpenAPI; `current_actor` reads the header itself, because S3 fixes the answers.
-bearer = HTTPBearer(
-    auto_error=False, bearerFormat="JWT", scheme_name="bearer", description="The `token` of `POST /api/login`"
-)
 
 
 async def current_actor(request: Request) -> Actor:

@@ -36,7 +36,7 @@ freedom ticketing support helpdesk asdf asdfasdf qwer1234 1234qwer zaq12wsx qazw
 butterfly liverpool elizabeth spiderman charlotte alexander babygirl google 1q2w3e4r5t6y""".split()
 _ENDINGS = ["", "1", "12", "123", "1234", "12345", "!", "1!", "123!", "2024", "2025", "2026", "01", "00"]
 _RUNS = [
-    *["0123456789", "12345678910", "9876543210", "0987654321", "123123123123", "112233445566", "123412341234"],
+    *["01234567890", "12345678910", "9876543210", "0987654321", "123123123123", "112233445566", "123412341234"],
     *["147258369", "123654789", "123321123321"],
 ]
 COMMON = frozenset(

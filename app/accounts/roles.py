@@ -35,4 +35,4 @@ def has_permission(role: Role, permission: Permission) -> bool:
 def role_of(row: Mapping[str, Any]) -> Role:
     """The role in a stored user; what is missing or unknown may do the least."""
     role = row.get("role")
-    return Role(role) if role in set(Role) else Role.CUSTOMER
+    return Role(role) if role in list(Role) else Role.CUSTOMER

@@ -1,11 +1,10 @@
-"""Time-based one-time codes (RFC 6238: SHA-1, 6 digits, 30 s), without I/O.
-
-Not pyotp: it refuses keys under 112 bits, and the secrets of older authenticator set-ups have 80.
-"""
+"""Time-based one-time codes (RFC 6238: SHA-1, 6 digits, 30 s), without I/O."""
 
 import hmac
 from base64 import b32decode
 from datetime import datetime
+
+import pyotp
 
 STEP_S = 30
 DRIFT_STEPS = 1
@@ -26,12 +25,20 @@ def matching_step(secret: str, code: str, now: datetime) -> int | None:
     return found[-1] if found else None
 
 
+class _AnyLength(pyotp.TOTP):
+    """pyotp without its minimum of 112 bits: the secrets of older authenticator set-ups have 80."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key  # first, since pyotp asks for it as it starts
+        super().__init__("", digits=DIGITS, interval=STEP_S)
+
+    def byte_secret(self) -> bytes:
+        return self._key
+
+
 def code_at(key: bytes, step: int) -> str:
     """The code of one time step (RFC 4226 §5.3)."""
-    mac = hmac.digest(key, step.to_bytes(8, "big"), "sha1")
-    offset = mac[-1] & 0xF
-    number = int.from_bytes(mac[offset : offset + 4], "big") & 0x7FFF_FFFF
-    return f"{number % 10**DIGITS:0{DIGITS}}"
+    return _AnyLength(key).generate_otp(step)
 
 
 def _key_of(secret: str) -> bytes | None:

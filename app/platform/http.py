@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
+    OperationFailure,
     PyMongoError,
     WaitQueueTimeoutError,
     WriteConcernError,
@@ -42,6 +43,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
 # Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.
 TRANSIENT_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+# The same of reads, which bear no label: HostUnreachable, HostNotFound, LockTimeout, CursorNotFound, NetworkTimeout,
+# ReadConcernMajorityNotAvailableYet, CursorKilled, ExceededTimeLimit, SocketException, Interrupted.
+TRANSIENT_CODES = frozenset({6, 7, 24, 43, 89, 134, 237, 262, 9001, 11601})
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -58,8 +62,8 @@ async def read_json(request: Request) -> JsonObject:
     Called by a route after its caller is known and not declared as a FastAPI body, because FastAPI would parse the
     body before it asks who is calling (contract §2, order of checks).
     """
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if media_type not in JSON_TYPES:
+    media_types = request.headers.getlist("content-type") or [JSON]
+    if any(given.partition(";")[0].strip().lower() not in JSON_TYPES for given in media_types):
         raise UnsupportedMediaType
     try:
         value = orjson.loads(await request.body())
@@ -115,7 +119,9 @@ def is_outage(error: Exception) -> bool:
     """Whether the database can't be reached, is changing its primary, hangs, or was not there since we started."""
     if isinstance(error, PyMongoError):
         kinds = (ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WriteConcernError)
-        return isinstance(error, kinds) or error.timeout or any(map(error.has_error_label, TRANSIENT_LABELS))
+        has_code = isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
+        is_known = isinstance(error, kinds) or error.timeout or has_code
+        return is_known or any(map(error.has_error_label, TRANSIENT_LABELS))
     return isinstance(error, CollectionWasNotInitialized)
 
 
@@ -125,7 +131,7 @@ def _parameter_errors(errors: Sequence[Any]) -> list[FieldError]:
 
 def _allowed_methods(request: Request) -> str:
     """All methods of this path; the router knows only those of its first route (RFC 9110 §10.2.1 wants all)."""
-    tries = [request.scope | {"method": method} for method in METHODS]
+    tries = [{**request.scope, "method": method} for method in METHODS]
     found = [any(route.matches(scope)[0] is Match.FULL for route in request.app.routes) for scope in tries]
     return ", ".join(method for method, is_found in zip(METHODS, found, strict=True) if is_found)
 

@@ -140,15 +140,14 @@ class Idempotency:
 
     def _row_id(self, request: Request, key: str) -> str:
         actor = getattr(request.state, "actor", None)
-        scope = [str(actor.id) if actor else "", request.method, request.scope["path"], key]
+        # Strangers have nothing to tell them apart but where they call from; one must not use up another's key.
+        caller = str(actor.id) if actor else request.client and request.client.host
+        scope = [caller, request.method, request.scope["path"], key]
         return hashlib.sha256(orjson.dumps(scope)).hexdigest()
 
     def _fingerprint(self, body: object) -> bytes:
         try:
-            try:
             plain = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-        except orjson.JSONEncodeError:  # it reads a thousand levels, but writes only a quarter of that
-            raise MalformedJson("The body is nested too deeply") from None
         except orjson.JSONEncodeError:  # it reads a thousand levels, but writes only a quarter of them
             raise MalformedJson("The body is nested too deeply") from None
         return hmac.digest(self._secret, plain, "sha256")

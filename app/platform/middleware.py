@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import AppError, BodyTooLarge, InternalError
+from .errors import AppError, BodyTooLarge, DatabaseUnavailable, InternalError
 from .http import PROBLEM_JSON, problem_body
 from .log import request_id_var
 from .metrics import REQUEST_SECONDS, REQUESTS_IN_PROGRESS
@@ -83,6 +83,19 @@ class _Exchange:
         if self.status:  # the answer has begun; all that is left is to break it off
             return
         await _send_problem(self.send, InternalError(), scope)
+
+
+class UntilPrepared:
+    """Refuses the API until models and indexes are ready: before that a list would lack the index it reads."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/api/") and not scope["state"]["database"].is_prepared:
+            await _send_problem(send, DatabaseUnavailable(), scope)
+            return
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from .errors import Conflict
 from .metrics import DATABASE_UP, TRANSACTION_RETRIES
 from .wire import Row
 
@@ -23,14 +25,18 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# Down: no server within 2 s. Hanging: no single operation, and no transaction as a whole, runs longer than 10 s.
-SERVER_SELECTION_MS = 2_000
+# Down: no primary within 1.5 s; a transaction waits for one twice, to abort and to try again. Hanging: no answer to an
+# operation within 10 s, or to the monitor within 7 s, which then breaks off all operations. The driver's `timeoutMS`
+# is not used for this: it would also set how long to wait for a primary (measured: the whole 10 s).
+SERVER_SELECTION_MS = 1_500
 OPERATION_MS = 10_000
-TRANSACTION_S = 10
+HEARTBEAT_MS = 5_000
+TRANSACTION_S = 5
 # A million old tickets take minutes to index.
 INDEX_BUILD_S = 3_600
 MAX_ATTEMPTS = 12
-_DUPLICATE_KEY = 11_000
+DUPLICATE_KEY = 11_000
+_WRITE_CONFLICT = 112
 _INDEX_EXISTS_OTHERWISE = (85, 86)
 
 
@@ -41,7 +47,9 @@ def connect(uri: str) -> AsyncDatabase[Row]:
         tz_aware=True,
         serverSelectionTimeoutMS=SERVER_SELECTION_MS,
         connectTimeoutMS=SERVER_SELECTION_MS,
-        timeoutMS=OPERATION_MS,
+        heartbeatFrequencyMS=HEARTBEAT_MS,
+        socketTimeoutMS=OPERATION_MS,
+        waitQueueTimeoutMS=OPERATION_MS,
         appname="ticketing",
     )
     return client.get_default_database("test")
@@ -78,7 +86,7 @@ async def _build_index(collection: AsyncCollection[Row], index: IndexModel) -> N
         details = {"collection": collection.name, "index": index.document["name"]}
         if error.code in _INDEX_EXISTS_OTHERWISE:
             logger.warning("an index with other options is in the way and was kept", extra=details)
-        elif error.code == _DUPLICATE_KEY:
+        elif error.code == DUPLICATE_KEY:
             logger.warning("duplicates prevent a unique index", extra=details | {"duplicate": error.details})
         else:
             raise
@@ -102,21 +110,24 @@ async def transaction(model: type[Document], body: Callable[[AsyncClientSession]
 
     `body` may run several times (write conflicts, a change of primary), so it must do nothing but database work in
     its session. An exception from it aborts the transaction. The driver's own `with_transaction` is not used because
-    it goes on for two minutes; a client of ours hears "database unavailable" within seconds.
+    it goes on for two minutes; a client of ours hears "database unavailable" within seconds. Raises `Conflict` when
+    other transactions hold the rows for longer than that.
     """
     client = collection_of(model).database.client
-    with pymongo.timeout(TRANSACTION_S):
-        async with client.start_session() as session:
-            for attempt in range(MAX_ATTEMPTS):
-                try:
-                    return await _run_once(session, body)
-                except PyMongoError as error:
-                    if not _is_worth_another_try(error) or attempt == MAX_ATTEMPTS - 1:
-                        raise
-                TRANSACTION_RETRIES.inc()
-                await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 - jitter, not a secret
-    message = "the loop above returns or raises"
-    raise AssertionError(message)
+    deadline = time.monotonic() + TRANSACTION_S
+    async with client.start_session() as session:
+        attempt = 1
+        while True:
+            try:
+                return await _run_once(session, body)
+            except PyMongoError as error:
+                if not _is_worth_another_try(error):
+                    raise
+                if attempt == MAX_ATTEMPTS or time.monotonic() > deadline:
+                    raise _last_word(error) from error
+            TRANSACTION_RETRIES.inc()
+            await asyncio.sleep(random.uniform(0, 0.001 * 2**attempt))  # noqa: S311 - jitter, not a secret
+            attempt += 1
 
 
 async def _run_once(session: AsyncClientSession, body: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
@@ -139,6 +150,12 @@ async def _commit(session: AsyncClientSession) -> None:
         if not error.has_error_label("UnknownTransactionCommitResult"):
             raise
         await session.commit_transaction()
+
+
+def _last_word(error: PyMongoError) -> Exception:
+    """Rows that others hold, or held when their process died, are no outage."""
+    is_conflict = isinstance(error, OperationFailure) and error.code == _WRITE_CONFLICT
+    return Conflict() if is_conflict else error
 
 
 def _is_worth_another_try(error: PyMongoError) -> bool:

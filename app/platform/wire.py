@@ -111,7 +111,11 @@ Id = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "examples": ["6740a1f0c3b2a1d4e5f60718"]}),
 ]
-Instant = Annotated[datetime, PlainSerializer(instant, return_type=str, when_used="json")]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(instant, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 class FieldProblem(WireModel):

@@ -4,7 +4,9 @@ Checks run in the contract's order: may you know of the ticket, may your role do
 the values sound, does the ticket's state allow it.
 """
 
-from collections.abc import Mapping
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,8 +35,9 @@ from .queries import get_deleted_ticket, get_ticket, get_tickets
 from .schemas import BulkPatch, TicketCreate, TicketPatch
 
 NUMBERS = "tickets"
-# How often a write without If-Match is planned again because somebody else was faster.
-MAX_PLANS = 10
+# How often a write is planned again because somebody else was faster.
+MAX_PLANS = 20
+MAX_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
     `ReopenWindowOver`, `Conflict`.
     """
     patch: dict[str, Any] | None = None
-    for _ in range(MAX_PLANS):
+    async for _ in _plans():
         ticket = complete(await get_ticket(actor, reference))
         check_may_change(actor, ticket, body)
         if_match.check(ticket["version"])
@@ -100,7 +103,7 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
             return await _carry_out(actor, ticket, plan, now)
         except StaleWrite:
             continue
-    raise Conflict
+    raise AssertionError  # _plans ends by raising
 
 
 async def change_tickets(
@@ -114,7 +117,7 @@ async def change_tickets(
     bulk = BulkPatch.parse(body)
     patch = bulk.patch.given()
     await _check_people(patch)
-    for _ in range(MAX_PLANS):
+    async for _ in _plans():
         found = await get_tickets(actor, bulk.ids)
         outcomes: list[Outcome] = []
         writes: list[Insert | Update] = []
@@ -131,7 +134,7 @@ async def change_tickets(
             return await commit(writes, once=once, result=outcomes)
         except StaleWrite:
             continue
-    raise Conflict
+    raise AssertionError  # _plans ends by raising
 
 
 async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now: datetime) -> None:
@@ -139,7 +142,7 @@ async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now:
 
     Raises `NotFound`, `Forbidden`, `VersionConflict`.
     """
-    for _ in range(MAX_PLANS):
+    async for _ in _plans():
         ticket = complete(await get_ticket(actor, reference))
         actor.require(Permission.DELETE_TICKETS)
         if_match.check(ticket["version"])
@@ -148,12 +151,11 @@ async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now:
         except StaleWrite:
             continue
         return
-    raise Conflict
 
 
 async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: Once[Row] | None = None) -> Row:
     """Brings a deleted ticket back. Raises `Forbidden`, `NotFound`, `NotDeleted`, `RestoreWindowOver`."""
-    for _ in range(MAX_PLANS):
+    async for _ in _plans():
         if not actor.may(Permission.DELETE_TICKETS):
             await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
             actor.require(Permission.DELETE_TICKETS)
@@ -166,7 +168,7 @@ async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: O
             return await _carry_out(actor, ticket, plan_restoration(ticket, now), now, once)
         except StaleWrite:
             continue
-    raise Conflict
+    raise AssertionError  # _plans ends by raising
 
 
 async def adopt_numbers() -> None:
@@ -174,6 +176,14 @@ async def adopt_numbers() -> None:
     newest = await collection_of(Ticket).find_one({"number": {"$gt": 0}}, {"number": 1}, sort=[("number", -1)])
     if newest is not None:
         await raise_to(NUMBERS, newest["number"])
+
+
+async def _plans() -> AsyncIterator[int]:
+    """Counts the tries at a change, with a pause that parts those who collided. Raises `Conflict` after the last."""
+    for attempt in range(MAX_PLANS):
+        yield attempt
+        await asyncio.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - jitter, not a secret
+    raise Conflict
 
 
 async def _carry_out(actor: Actor, ticket: Row, plan: Plan, now: datetime, once: Once[Row] | None = None) -> Row:

@@ -1,6 +1,8 @@
 """REST operations on tickets: from the request to a command or query, and from its result to the answer."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.accounts.deps import CurrentActor, TheIdempotency
@@ -34,6 +36,10 @@ from .schemas import (
 
 router = APIRouter(tags=["tickets"])
 SIGNED_OUT = (Unauthenticated, InvalidToken)
+TicketReference = Annotated[
+    str,
+    Path(description="The ticket's id, or its number", examples=[TICKET_EXAMPLE["id"], str(TICKET_EXAMPLE["number"])]),
+]
 
 
 @router.get(
@@ -106,7 +112,7 @@ async def update_tickets_route(request: Request, actor: CurrentActor, idempotenc
         request_headers=["If-None-Match"],
     ),
 )
-async def get_ticket_route(ticket_id: str, request: Request, actor: CurrentActor) -> Response:
+async def get_ticket_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """One ticket, by its id or its number."""
     ticket = ticket_out(await get_ticket(actor, ticket_id))
     headers = {"ETag": etag(ticket["version"])}
@@ -133,7 +139,7 @@ async def get_ticket_route(ticket_id: str, request: Request, actor: CurrentActor
         request_headers=["If-Match"],
     ),
 )
-async def update_ticket_route(ticket_id: str, request: Request, actor: CurrentActor) -> Response:
+async def update_ticket_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """Changes a ticket (JSON merge patch). Customers may set title and description while it is Open, close it, and
     reopen it for 14 days. Legal moves: Open → In Progress, Resolved, Closed; In Progress → Open, Resolved, Closed;
     Resolved → Open, In Progress, Closed; Closed → Open.
@@ -152,7 +158,7 @@ async def update_ticket_route(ticket_id: str, request: Request, actor: CurrentAc
         request_headers=["If-Match"],
     ),
 )
-async def delete_ticket_route(ticket_id: str, request: Request, actor: CurrentActor) -> Response:
+async def delete_ticket_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """Takes a ticket out of every list; Admins only, restorable for 30 days."""
     await delete_ticket(actor, ticket_id, if_match=IfMatch.of(request), now=now())
     return no_content()
@@ -168,7 +174,7 @@ async def delete_ticket_route(ticket_id: str, request: Request, actor: CurrentAc
     ),
 )
 async def restore_ticket_route(
-    ticket_id: str, request: Request, actor: CurrentActor, idempotency: TheIdempotency
+    ticket_id: TicketReference, request: Request, actor: CurrentActor, idempotency: TheIdempotency
 ) -> Response:
     """Brings a deleted ticket back, as it was; Admins only."""
     return await idempotency.run(
@@ -188,7 +194,7 @@ async def restore_ticket_route(
         parameters=PAGE_PARAMETERS,
     ),
 )
-async def ticket_events_route(ticket_id: str, request: Request, actor: CurrentActor) -> Response:
+async def ticket_events_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """The ticket's history, oldest first: one event per change. Customers see its public part."""
     query = request.query_params
     limit = parse_limit(query.get("limit"))

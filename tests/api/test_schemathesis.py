@@ -3,8 +3,9 @@
 `scripts/fuzz` does the work, and goes on for as long as one likes.
 """
 
+import asyncio
 import json
-import subprocess
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,33 @@ from tests.callers import Caller
 from tests.factories.tickets import open_ticket
 
 FUZZ = Path(__file__).parents[2] / "scripts" / "fuzz"
-# A mark on the way from "quick" to "thorough" for each role; the seeds are new in every run.
+# Each phase is gone through by some role, and every role goes through some; the seeds are new in every run.
 EFFORT = {
-    "nobody": ["--examples", "5", "--phases", "examples,coverage,fuzzing"],
-    "customer": ["--examples", "5", "--phases", "examples,coverage"],
+    "nobody": ["--examples", "5", "--phases", "examples,coverage"],
+    "customer": ["--examples", "5", "--phases", "examples,fuzzing"],
     "agent": ["--examples", "5", "--phases", "examples,fuzzing"],
     "admin": ["--examples", "5", "--phases", "coverage,stateful"],
 }
-NOWHERE = "6740a1f0c3b2a1d4e5f60718"
-ODD_REFERENCES = ["%00", "6740a1f0c3b2a1d4e5f607%00%00", "6740a1f0c3b2a1d4e5f607%20%20", "9" * 30, "0", "-1", "١", "%ff"]
-ODD_TAGS = ['W/"1"', '"1', "1", '""', '"1", *', "*, *", "," * 500, '"' * 501]
+ODD_REFERENCES = [
+    "%00",
+    "6740a1f0c3b2a1d4e5f607%00%00",
+    "6740a1f0c3b2a1d4e5f607%20%20",
+    "9" * 30,
+    "0",
+    "-1",
+    "%D9%A1",  # a digit to Unicode, not to us
+    "%ff",
+]
+ODD_TAGS = ['W/"1"', '"1', "1", '""', "*, *", "," * 500, '"' * 501]
 
 
 @pytest.mark.parametrize("role", EFFORT)
-def test_generated_requests_find_nothing(mongodb_uri: str, role: str) -> None:
-    run = subprocess.run(
-        [FUZZ, "--role", role, *EFFORT[role]], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+async def test_generated_requests_find_nothing(mongodb_uri: str, role: str) -> None:
+    # Not by a call that blocks: the application of the other tests would lose its database for want of heartbeats.
+    run = await asyncio.create_subprocess_exec(FUZZ, "--role", role, *EFFORT[role], stdout=PIPE, stderr=STDOUT)
+    output, _ = await run.communicate()
 
-    assert run.returncode == 0, run.stdout
+    assert run.returncode == 0, output.decode()
 
 
 class TestOddRequests:
@@ -55,7 +64,7 @@ class TestOddRequests:
             f"/api/tickets/{ticket['id']}", json={"title": "Changed"}, headers={"If-Match": tag}
         )
 
-        assert read.status_code == (304 if tag == 'W/"1"' or "*" in tag.split(",")[0] else 200)
+        assert read.status_code == (304 if tag == 'W/"1"' else 200)
         assert written.status_code == 412
 
     @pytest.mark.parametrize(
@@ -92,19 +101,17 @@ class TestOddRequests:
         assert (answer.status_code == 201) == may_be
         assert answer.status_code in (201, 400, 422), answer.text
 
-    @pytest.mark.parametrize("key", ["", '""', " ", "x" * 256, "\x7f", "ключ".encode()])
-    async def test_idempotency_key_that_is_none(self, customer: Caller, key: str | bytes) -> None:
+    @pytest.mark.parametrize("key", ["", '""', " ", "x" * 256, "\x7f", "clé"])
+    async def test_idempotency_key_that_is_none(self, customer: Caller, key: str) -> None:
         answer = await customer.post(
-            "/api/tickets", json={"title": "T", "description": "D"}, headers={b"Idempotency-Key": key}
+            "/api/tickets", json={"title": "T", "description": "D"}, headers={b"Idempotency-Key": key.encode()}
         )
 
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
 
-    @pytest.mark.parametrize("token", ["", "x", "x" * 8000, "a.b.c", "é".encode(), "a b", "ey." * 2000])
-    async def test_token_that_is_none(self, nobody: AsyncClient, token: str | bytes) -> None:
-        value = b"Bearer " + (token if isinstance(token, bytes) else token.encode())
-
-        answer = await nobody.get("/api/me", headers={b"Authorization": value})
+    @pytest.mark.parametrize("token", ["", "x", "x" * 8000, "a.b.c", "é", "a b", "ey." * 2000])
+    async def test_token_that_is_none(self, nobody: AsyncClient, token: str) -> None:
+        answer = await nobody.get("/api/me", headers={b"Authorization": f"Bearer {token}".encode()})
 
         assert answer.status_code == (403 if token else 401)
 

@@ -42,16 +42,22 @@ async def create_user(
     return await _open_account(fields, fields.role, passwords=passwords, now=now, once=once)
 
 
+async def create_admin(username: str, password: str, *, passwords: PasswordPool, now: datetime) -> Row:
+    """Opens an Admin account, for whoever runs the machine. Raises `InvalidInput`, `UsernameTaken`."""
+    fields = Registration.parse({"username": username, "password": password})
+    return await _open_account(fields, Role.ADMIN, passwords=passwords, now=now, once=None)
+
+
 async def create_first_admin(username: str, password: str, *, passwords: PasswordPool, now: datetime) -> bool:
     """Opens the first Admin account; does nothing, and answers False, once there is an Admin or the name is taken.
 
     Raises `InvalidInput` for a name or password that no new account may have.
     """
-    fields = Registration.parse({"username": username, "password": password})
+    Registration.parse({"username": username, "password": password})
     if await collection_of(User).find_one({"role": Role.ADMIN}):
         return False
     try:
-        await _open_account(fields, Role.ADMIN, passwords=passwords, now=now, once=None)
+        await create_admin(username, password, passwords=passwords, now=now)
     except UsernameTaken:
         return False
     return True

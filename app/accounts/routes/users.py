@@ -1,6 +1,8 @@
 """The caller's own account, and everybody's for those who run the place."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.accounts.commands.people import change_password, change_profile, change_user, create_user, delete_user
@@ -27,6 +29,7 @@ from app.platform.paging import page_response
 
 router = APIRouter()
 SIGNED_OUT = (Unauthenticated, InvalidToken)
+UserReference = Annotated[str, Path(description="The user's id", examples=[USER_EXAMPLE["id"]])]
 USER = Success(200, UserOut, USER_EXAMPLE)
 
 
@@ -117,7 +120,7 @@ async def create_user_route(
 @router.get(
     "/api/users/{user_id}", tags=["users"], **describe("getUser", USER, errors=[*SIGNED_OUT, Forbidden, NotFound])
 )
-async def get_user_route(user_id: str, actor: CurrentActor) -> Response:
+async def get_user_route(user_id: UserReference, actor: CurrentActor) -> Response:
     """One account."""
     return json_response(user_out(await read_user(actor, object_id(user_id))))
 
@@ -132,7 +135,7 @@ async def get_user_route(user_id: str, actor: CurrentActor) -> Response:
         errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin],
     ),
 )
-async def update_user_route(user_id: str, request: Request, actor: CurrentActor) -> Response:
+async def update_user_route(user_id: UserReference, request: Request, actor: CurrentActor) -> Response:
     """Changes role, e-mail, name or whether the account is on (JSON merge patch). The role in force changes at once;
     an account that is switched off loses its sessions.
     """
@@ -145,7 +148,7 @@ async def update_user_route(user_id: str, request: Request, actor: CurrentActor)
     tags=["users"],
     **describe("deleteUser", Success(204), errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin]),
 )
-async def delete_user_route(user_id: str, actor: CurrentActor) -> Response:
+async def delete_user_route(user_id: UserReference, actor: CurrentActor) -> Response:
     """Removes an account and its sessions. Tickets and history keep its id."""
     await delete_user(actor, object_id(user_id))
     return no_content()

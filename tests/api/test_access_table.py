@@ -1,0 +1,188 @@
+"""Who may do what, as one written table over every operation of the OpenAPI document.
+
+The object is a ticket of `customer`'s, or `customer`'s account. After each refusal nothing may have changed.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from bson import ObjectId
+from httpx import AsyncClient, Response
+
+from app.events.log import Event
+from app.main import app as application
+from app.platform.idempotency import IdempotencyRow
+from app.platform.mongo import collection_of
+from app.platform.wire import Row as StoredRow
+from app.tickets.documents import Ticket
+from tests.callers import Callers
+from tests.factories.accounts import PASSWORD
+from tests.factories.tickets import open_ticket
+
+KINDS = ("nobody", "customer", "other customer", "agent", "admin")
+Expected = int | str
+NO_TOKEN, FORBIDDEN, HIDDEN = "401 unauthenticated", "403 forbidden", "404 not_found"
+# With a right token and a wrong password: a 401 that is about the password.
+WRONG = "401 invalid_credentials"
+
+
+class Objects(NamedTuple):
+    ticket_id: str
+    deleted_id: str
+    user_id: str
+
+
+Body = Callable[[Objects], dict[str, Any]]
+
+
+class Row(NamedTuple):
+    """One operation: what is sent, and what each kind of caller is answered."""
+
+    operation: str
+    answers: tuple[Expected, Expected, Expected, Expected, Expected]
+    body: Body | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.note}".strip()
+
+
+TICKET = {"title": "Printer down", "description": "It stopped"}
+SIGN_IN = {"username": "customer", "password": PASSWORD}
+ACCOUNT = {"username": "somebody", "password": "a long passphrase"}
+
+# fmt: off
+TABLE = [
+    #    operation                                 nobody    customer   other      agent      admin
+    Row("GET /api/tickets",                       (NO_TOKEN, 200,       200,       200,       200)),
+    Row("POST /api/tickets",                      (NO_TOKEN, 201,       201,       201,       201), lambda _: TICKET),
+    Row("POST /api/tickets",                      (NO_TOKEN, 201,       FORBIDDEN, 201,       201),
+        lambda o: {**TICKET, "requester": o.user_id}, "for the customer"),
+    Row("POST /api/tickets",                      (NO_TOKEN, FORBIDDEN, FORBIDDEN, 201,       201),
+        lambda _: {**TICKET, "assignedTo": None}, "with an assignee"),
+    Row("POST /api/tickets/bulk",                 (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200),
+        lambda o: {"ids": [o.ticket_id], "patch": {"priority": "High"}}),
+    Row("GET /api/tickets/{ticket_id}",           (NO_TOKEN, 200,       HIDDEN,    200,       200)),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
+        lambda _: {"title": "Printer on fire"}, "title"),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
+        lambda _: {"status": "Closed"}, "to Closed"),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+        lambda _: {"status": "In Progress"}, "to In Progress"),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+        lambda _: {"status": "Resolved"}, "to Resolved"),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+        lambda _: {"title": "Printer on fire", "priority": "High"}, "priority beside a title"),
+    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+        lambda o: {"requester": o.user_id, "tags": ["x"], "waitingOn": "customer"}, "the rest"),
+    Row("DELETE /api/tickets/{ticket_id}",        (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, 204)),
+    Row("POST /api/tickets/{ticket_id}/restore",  (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, "409 not_deleted")),
+    Row("POST /api/tickets/{deleted_id}/restore", (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    200), None, "deleted"),
+    Row("GET /api/tickets/{deleted_id}",          (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
+    Row("PATCH /api/tickets/{deleted_id}",        (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN),
+        lambda _: {"title": "Printer on fire"}, "deleted"),
+    Row("DELETE /api/tickets/{deleted_id}",       (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
+    Row("GET /api/tickets/{deleted_id}/events",   (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
+    Row("GET /api/tickets/{ticket_id}/events",    (NO_TOKEN, 200,       HIDDEN,    200,       200)),
+    Row("POST /api/register",                     (201,      201,       201,       201,       201), lambda _: ACCOUNT),
+    Row("POST /api/login",                        (200,      200,       200,       200,       200), lambda _: SIGN_IN),
+    Row("POST /api/token/refresh",                (("401 invalid_refresh_token",) * 5),
+        lambda _: {"refreshToken": "rt_of_nobody"}),
+    Row("POST /api/logout",                       (NO_TOKEN, 204,       204,       204,       204)),
+    Row("GET /api/me",                            (NO_TOKEN, 200,       200,       200,       200)),
+    Row("PATCH /api/me",                          (NO_TOKEN, 200,       200,       200,       200),
+        lambda _: {"name": "Carol"}),
+    Row("PATCH /api/me",                          (NO_TOKEN, *(("422 invalid_input",) * 4)),
+        lambda _: {"role": "Admin"}, "role"),
+    Row("POST /api/me/password",                  (NO_TOKEN, WRONG,     WRONG,     WRONG,     WRONG),
+        lambda _: {"currentPassword": "not this", "newPassword": "a long passphrase"}),
+    Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
+    Row("GET /api/users/{user_id}",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("PATCH /api/users/{user_id}",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
+        lambda _: {"role": "Agent"}),
+    Row("DELETE /api/users/{user_id}",            (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 204)),
+    Row("GET /healthz",                           (200,      200,       200,       200,       200)),
+    Row("GET /readyz",                            (200,      200,       200,       200,       200)),
+]
+# fmt: on
+
+
+def routes() -> set[str]:
+    return {
+        f"{method.upper()} {path}" for path, methods in application.openapi()["paths"].items() for method in methods
+    }
+
+
+def test_the_table_and_the_routes_are_the_same() -> None:
+    assert {row.operation.replace("{deleted_id}", "{ticket_id}") for row in TABLE} == routes()
+
+
+async def prepared(callers: Callers) -> Objects:
+    """A ticket of the customer's and one that was deleted; the Admin is not the only one."""
+    ticket = await open_ticket(callers.customer)
+    deleted = await open_ticket(callers.customer)
+    answer = await callers.admin.delete(f"/api/tickets/{deleted['id']}")
+    assert answer.status_code == 204
+    return Objects(ticket["id"], deleted["id"], callers.customer.user_id)
+
+
+async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) -> Response:
+    method, path = row.operation.split()
+    path = path.format(**objects._asdict())
+    body = row.body(objects) if row.body else None
+    return await client.request(method, path, json=body, headers=headers)
+
+
+async def everything() -> list[list[StoredRow]]:
+    """All that is stored of tickets, events, users and keys."""
+    database = collection_of(Ticket).database
+    names = [Ticket.Settings.name, Event.Settings.name, "users", "sessions", IdempotencyRow.Settings.name]
+    return [await database[name].find().sort("_id", 1).to_list() for name in names]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("row", TABLE, ids=str)
+async def test_each_caller_is_answered_as_the_table_says(callers: Callers, row: Row, kind: str) -> None:
+    objects = await prepared(callers)
+    expected = row.answers[KINDS.index(kind)]
+    before = await everything()
+
+    answer = await send(callers.by_kind()[kind], row, objects)
+
+    if isinstance(expected, int):
+        assert answer.status_code == expected, answer.text
+    else:
+        assert f"{answer.status_code} {answer.json()['code']}" == expected
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert ("WWW-Authenticate" in answer.headers) == (answer.status_code == 401)
+        assert await everything() == before
+
+
+NEEDS_TOKEN = [row for row in TABLE if row.answers[0] == NO_TOKEN and not row.note]
+
+
+@pytest.mark.parametrize("row", NEEDS_TOKEN, ids=str)
+async def test_a_bad_token_is_worse_than_none(callers: Callers, row: Row) -> None:
+    objects = await prepared(callers)
+    before = await everything()
+
+    answer = await send(callers.nobody, row, objects, Authorization="Bearer forged")
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
+    assert answer.json()["error"] == "Invalid or expired token"
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    assert await everything() == before
+
+
+@pytest.mark.parametrize("row", [row for row in NEEDS_TOKEN if row.body], ids=str)
+async def test_who_is_calling_comes_before_what_is_sent(callers: Callers, row: Row) -> None:
+    method, path = row.operation.split()
+    path = re.sub(r"{\w+}", str(ObjectId()), path)
+
+    answer = await callers.nobody.request(method, path, content=b"{", headers={"Content-Type": "text/plain"})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert answer.json()["error"] == "No token provided"

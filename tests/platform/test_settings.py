@@ -1,0 +1,149 @@
+"""Settings from the environment: what is refused, what is warned about, and that no secret is told."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import SAMPLE_SECRETS, Settings, load_settings
+from tests.conftest import SECRET
+
+CHECKOUT = Path(__file__).parents[2]
+GOOD = "a random secret that is long enough for anybody"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours is set, and no .env is found."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal() -> str:
+    with pytest.raises(SystemExit) as end:
+        load_settings()
+    return str(end.value)
+
+
+class TestSecret:
+    @pytest.mark.parametrize(
+        "secret", ["", " ", "\t", *sorted(SAMPLE_SECRETS)[:8], "SECRET", "  changeme ", "Your-Secret"]
+    )
+    def test_refuses_empty_and_well_known_ones(self, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+        monkeypatch.setenv("JWT_SECRET", secret)
+
+        text = refusal()
+
+        assert text.startswith("JWT_SECRET: ")
+        assert "\n" not in text
+
+    def test_refuses_to_start_without(self) -> None:
+        assert refusal().startswith("JWT_SECRET: ")
+
+    @pytest.mark.parametrize(("secret", "is_short"), [("x" * 31, True), ("x" * 32, False), ("ä" * 16, False)])
+    def test_takes_short_ones_but_knows(self, monkeypatch: pytest.MonkeyPatch, secret: str, *, is_short: bool) -> None:
+        monkeypatch.setenv("JWT_SECRET", secret)
+
+        assert load_settings().has_short_secret is is_short
+
+    def test_is_not_in_any_text_of_the_settings(self) -> None:
+        settings = Settings(
+            jwt_secret=SecretStr(GOOD), admin_password=SecretStr("hunter2"), metrics_token=SecretStr("m-token")
+        )
+
+        for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+            assert GOOD not in text
+            assert "hunter2" not in text
+            assert "m-token" not in text
+
+
+class TestOrigins:
+    @pytest.mark.parametrize(
+        ("text", "origins"),
+        [
+            ("", ()),
+            (" , ,", ()),
+            ("https://a.example", ("https://a.example",)),
+            ("https://a.example/", ("https://a.example",)),
+            (" https://a.example , http://localhost:3000/", ("https://a.example", "http://localhost:3000")),
+        ],
+    )
+    def test_are_a_list_with_commas(self, monkeypatch: pytest.MonkeyPatch, text: str, origins: tuple[str, ...]) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        monkeypatch.setenv("ALLOWED_ORIGINS", text)
+
+        assert load_settings().allowed_origins == origins
+
+
+class TestLoadSettings:
+    def test_needs_nothing_but_the_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+
+        settings = load_settings()
+
+        assert settings.registration == "on"
+        assert settings.admin_password is None
+        assert settings.metrics_token is None
+
+    def test_an_empty_variable_is_an_absent_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        for name in ("MONGODB_URI", "ADMIN_PASSWORD", "METRICS_TOKEN", "REGISTRATION", "LOG_LEVEL"):
+            monkeypatch.setenv(name, "")
+
+        assert load_settings() == Settings(jwt_secret=SecretStr(GOOD))
+
+    def test_reads_a_file_but_the_environment_has_the_last_word(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".env").write_text(f"JWT_SECRET='{GOOD}'\nREGISTRATION=off\nLOG_LEVEL=ERROR\nSOMETHING_ELSE=1\n")
+        monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+
+        settings = load_settings()
+
+        assert (settings.registration, settings.log_level) == ("off", "DEBUG")
+        assert settings.jwt_secret.get_secret_value() == GOOD
+
+    def test_names_every_wrong_one_on_a_line_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JWT_SECRET", "secret")
+        monkeypatch.setenv("REGISTRATION", "hunter2")
+        monkeypatch.setenv("LOG_LEVEL", "hunter2")
+
+        lines = refusal().splitlines()
+
+        assert sorted(line.partition(":")[0] for line in lines) == ["JWT_SECRET", "LOG_LEVEL", "REGISTRATION"]
+        assert "hunter2" not in "".join(lines)
+
+    async def test_ends_the_process_with_that_line_alone(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "import app.main"),
+            env={"PYTHONPATH": str(CHECKOUT), "JWT_SECRET": "ChangeMe"},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+
+        out, error = await process.communicate()
+
+        assert process.returncode == 1
+        assert out == b""
+        assert error.startswith(b"JWT_SECRET: ")
+        assert error.count(b"\n") == 1
+        assert b"ChangeMe" not in error
+
+
+class TestExampleFile:
+    def test_has_every_setting(self) -> None:
+        text = (CHECKOUT / ".env.example").read_text()
+
+        names = {line.lstrip("# ").partition("=")[0] for line in text.splitlines() if "=" in line}
+        assert {name.upper() for name in Settings.model_fields} - names == set()
+
+    def test_has_no_secret_that_would_be_taken(self) -> None:
+        text = (CHECKOUT / ".env.example").read_text()
+
+        assert SECRET not in text
+        given = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("JWT_SECRET=")]
+        assert [secret for secret in given if secret and secret.casefold() not in SAMPLE_SECRETS] == []

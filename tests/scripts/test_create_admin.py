@@ -1,0 +1,110 @@
+"""`scripts/create-admin` as a person or another program runs it."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from app.accounts.passwords import matches
+
+CREATE_ADMIN = Path(__file__).parents[2] / "scripts" / "create-admin"
+PASSWORD = "  a long passphrase"
+Rows = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def uri(mongodb_uri: str) -> str:
+    return mongodb_uri.replace("/test_", "/create_admin_")
+
+
+@pytest.fixture
+def rows(uri: str) -> Iterator[Rows]:
+    with MongoClient[dict[str, Any]](uri) as client:
+        database = client.get_default_database()
+        yield database
+        client.drop_database(database.name)
+
+
+def create(username: str, uri: str, given: str = f"{PASSWORD}\n") -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "MONGODB_URI": uri}
+    environment.pop("JWT_SECRET", None)
+    return subprocess.run(
+        [CREATE_ADMIN, username], input=given, env=environment, cwd="/", capture_output=True, check=False, text=True
+    )
+
+
+def answer(username: str, uri: str, *answers: str) -> int:
+    """The exit code after the answers were typed in at a terminal, each to a question."""
+    ours, theirs = pty.openpty()
+    with (
+        os.fdopen(ours, "r+b", buffering=0) as keyboard,
+        subprocess.Popen(
+            [CREATE_ADMIN, username],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "MONGODB_URI": uri},
+            start_new_session=True,
+        ) as program,
+    ):
+        os.close(theirs)
+        for text in answers:
+            asked = b""
+            while not asked.endswith(b": "):
+                asked += keyboard.read(1)
+            keyboard.write(f"{text}\n".encode())
+        return program.wait()
+
+
+class TestCreateAdmin:
+    def test_opens_accounts_also_beside_others(self, uri: str, rows: Rows) -> None:
+        for username in ("ada", "bert"):
+            ended = create(username, uri)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert ended.stdout == f"The Admin {username} can sign in now\n"
+
+        stored = rows.users.find().sort("_id", 1).to_list()
+        assert [(row["username"], row["role"], row["active"]) for row in stored] == [
+            ("ada", "Admin", True),
+            ("bert", "Admin", True),
+        ]
+        assert matches(PASSWORD, stored[0]["password"])
+
+    def test_asks_twice_at_a_terminal(self, uri: str, rows: Rows) -> None:
+        assert answer("ada", uri, PASSWORD, "another passphrase") == 1
+        assert rows.users.count_documents({}) == 0
+
+        assert answer("ada", uri, PASSWORD, PASSWORD) == 0
+        assert [row["username"] for row in rows.users.find()] == ["ada"]
+
+    @pytest.mark.parametrize("username", ["ada", "ADA "])
+    def test_leaves_an_account_alone_that_is_there(self, uri: str, rows: Rows, username: str) -> None:
+        rows.users.insert_one({"username": "ada", "password": "kept", "role": "Customer"})
+        before = rows.users.find().to_list()
+
+        ended = create(username, uri)
+
+        assert (ended.returncode, ended.stderr) == (1, "scripts/create-admin: This username is taken\n")
+        assert rows.users.find().to_list() == before
+
+    @pytest.mark.parametrize("password", ["", "short\n", "password123\n", "ada\n"])
+    def test_refuses_a_weak_password(self, uri: str, rows: Rows, password: str) -> None:
+        ended = create("ada", uri, password)
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("scripts/create-admin: password: ")
+        assert ended.stderr.count("\n") == 1
+        assert rows.users.count_documents({}) == 0
+
+    def test_says_in_one_line_that_there_is_no_database(self) -> None:
+        ended = create("ada", "mongodb://127.0.0.1:1/nowhere")
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("scripts/create-admin: the database can't be used: ")
+        assert ended.stderr.count("\n") == 1
