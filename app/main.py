@@ -8,7 +8,7 @@ from app.lifespan import lifespan_of
 from app.platform import health
 from app.platform.http import install_error_handlers
 from app.platform.metrics import metrics_router
-from app.platform.middleware import BodyLimit, RequestScope, UntilPrepared
+from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPrepared
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
 from app.settings import Settings, load_settings
@@ -53,6 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
     # The last added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(UntilPrepared)
+    app.add_middleware(RequestScope)
+    app.add_middleware(HeadAsGet)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -62,7 +64,6 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
-    app.add_middleware(RequestScope)
     return app
 
 

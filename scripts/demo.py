@@ -13,6 +13,7 @@ import bcrypt
 import pymongo
 from bson import ObjectId
 from demo_texts import ADMINS, AGENTS, CLOSINGS, CUSTOMERS, EFFECT, FAULTS, PLACES, SINCE, TEAMS, TOPICS
+from pymongo import MongoClient
 
 from app.accounts.actor import Actor
 from app.accounts.documents import User, username_key
@@ -53,6 +54,14 @@ SATURDAY = 5
 def load_demo_once(uri: str) -> bool:
     """Load the demo into an empty database, all of it or nothing; say whether that was done now."""
     return asyncio.run(_load(uri))
+
+
+def sign_ins_there(uri: str) -> list[tuple[str, str, str]]:
+    """Those of the demo's sign-ins whose accounts the database has: none where it was started without the demo."""
+    with MongoClient[dict[str, str]](uri) as client:
+        named = {"username": {"$in": [username for _, username, _ in DEMO_SIGN_INS]}}
+        there = set(client.get_default_database()[User.Settings.name].distinct("username", named))
+    return [sign_in for sign_in in DEMO_SIGN_INS if sign_in[1] in there]
 
 
 async def _load(uri: str) -> bool:

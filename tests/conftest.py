@@ -34,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     mongod = EmbeddedMongod(Path(directory.name))
     mongod.start()
     config.stash[RUN] = (mongod, directory)
-    os.environ[URI_VARIABLE] = mongod.uri("{database}")
+    # A test that blocks the event loop for seconds (a browser, a subprocess) would break the streamed heartbeat.
+    os.environ[URI_VARIABLE] = mongod.uri("{database}") + "&serverMonitoringMode=poll"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

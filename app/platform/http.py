@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
 # Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.
 TRANSIENT_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
@@ -131,9 +131,9 @@ def _parameter_errors(errors: Sequence[Any]) -> list[FieldError]:
 
 def _allowed_methods(request: Request) -> str:
     """All methods of this path; the router knows only those of its first route (RFC 9110 §10.2.1 wants all)."""
-    tries = [{**request.scope, "method": method} for method in METHODS]
-    found = [any(route.matches(scope)[0] is Match.FULL for route in request.app.routes) for scope in tries]
-    return ", ".join(method for method, is_found in zip(METHODS, found, strict=True) if is_found)
+    tries = {method: {**request.scope, "method": method} for method in METHODS}
+    found = [m for m, s in tries.items() if any(r.matches(s)[0] is Match.FULL for r in request.app.routes)]
+    return ", ".join(["HEAD", *found] if "GET" in found else found)
 
 
 async def _render(request: Request, error: Exception) -> Response:

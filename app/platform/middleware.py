@@ -85,6 +85,18 @@ class _Exchange:
         await _send_problem(self.send, InternalError(), scope)
 
 
+class HeadAsGet:
+    """Answers HEAD as GET (RFC 9110 §9.3.2); the server leaves out the body, whose length is still told."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
+
+
 class UntilPrepared:
     """Refuses the API until models and indexes are ready: before that a list would lack the index it reads."""
 

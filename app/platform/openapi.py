@@ -18,6 +18,7 @@ from .errors import (
     AppError,
     BodyTooLarge,
     Code,
+    Conflict,
     DatabaseUnavailable,
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -136,7 +137,7 @@ def _implied_errors(
     if "If-Match" in request_headers:
         errors.append(VersionConflict)
     if "Idempotency-Key" in request_headers:
-        errors += [InvalidIdempotencyKey, IdempotencyInProgress, IdempotencyKeyReused]
+        errors += [InvalidIdempotencyKey, IdempotencyInProgress, IdempotencyKeyReused, Conflict]
     if parameters:
         errors += [InvalidInput, InvalidCursor]
     return errors

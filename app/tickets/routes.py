@@ -38,7 +38,11 @@ router = APIRouter(tags=["tickets"])
 SIGNED_OUT = (Unauthenticated, InvalidToken)
 TicketReference = Annotated[
     str,
-    Path(description="The ticket's id, or its number", examples=[TICKET_EXAMPLE["id"], str(TICKET_EXAMPLE["number"])]),
+    Path(
+        alias="ticketId",
+        description="The ticket's id, or its number",
+        examples=[TICKET_EXAMPLE["id"], str(TICKET_EXAMPLE["number"])],
+    ),
 ]
 
 
@@ -103,7 +107,7 @@ async def update_tickets_route(request: Request, actor: CurrentActor, idempotenc
 
 
 @router.get(
-    "/api/tickets/{ticket_id}",
+    "/api/tickets/{ticketId}",
     **describe(
         "getTicket",
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag",)),
@@ -122,7 +126,7 @@ async def get_ticket_route(ticket_id: TicketReference, request: Request, actor: 
 
 
 @router.patch(
-    "/api/tickets/{ticket_id}",
+    "/api/tickets/{ticketId}",
     **describe(
         "updateTicket",
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag",)),
@@ -150,7 +154,7 @@ async def update_ticket_route(ticket_id: TicketReference, request: Request, acto
 
 
 @router.delete(
-    "/api/tickets/{ticket_id}",
+    "/api/tickets/{ticketId}",
     **describe(
         "deleteTicket",
         Success(204),
@@ -165,7 +169,7 @@ async def delete_ticket_route(ticket_id: TicketReference, request: Request, acto
 
 
 @router.post(
-    "/api/tickets/{ticket_id}/restore",
+    "/api/tickets/{ticketId}/restore",
     **describe(
         "restoreTicket",
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag", "Idempotency-Replayed")),
@@ -186,7 +190,7 @@ async def restore_ticket_route(
 
 
 @router.get(
-    "/api/tickets/{ticket_id}/events",
+    "/api/tickets/{ticketId}/events",
     **describe(
         "listTicketEvents",
         Success(200, EventList, {"items": [EVENT_EXAMPLE], "nextCursor": None}, ("Link",)),

@@ -64,28 +64,28 @@ TABLE = [
         lambda _: {**TICKET, "assignedTo": None}, "with an assignee"),
     Row("POST /api/tickets/bulk",                 (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200),
         lambda o: {"ids": [o.ticket_id], "patch": {"priority": "High"}}),
-    Row("GET /api/tickets/{ticket_id}",           (NO_TOKEN, 200,       HIDDEN,    200,       200)),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
+    Row("GET /api/tickets/{ticketId}",           (NO_TOKEN, 200,       HIDDEN,    200,       200)),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
         lambda _: {"title": "Printer on fire"}, "title"),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, 200,       HIDDEN,    200,       200),
         lambda _: {"status": "Closed"}, "to Closed"),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
         lambda _: {"status": "In Progress"}, "to In Progress"),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
         lambda _: {"status": "Resolved"}, "to Resolved"),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
         lambda _: {"title": "Printer on fire", "priority": "High"}, "priority beside a title"),
-    Row("PATCH /api/tickets/{ticket_id}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
+    Row("PATCH /api/tickets/{ticketId}",         (NO_TOKEN, FORBIDDEN, HIDDEN,    200,       200),
         lambda o: {"requester": o.user_id, "tags": ["x"], "waitingOn": "customer"}, "the rest"),
-    Row("DELETE /api/tickets/{ticket_id}",        (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, 204)),
-    Row("POST /api/tickets/{ticket_id}/restore",  (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, "409 not_deleted")),
+    Row("DELETE /api/tickets/{ticketId}",        (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, 204)),
+    Row("POST /api/tickets/{ticketId}/restore",  (NO_TOKEN, FORBIDDEN, HIDDEN,    FORBIDDEN, "409 not_deleted")),
     Row("POST /api/tickets/{deleted_id}/restore", (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    200), None, "deleted"),
     Row("GET /api/tickets/{deleted_id}",          (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
     Row("PATCH /api/tickets/{deleted_id}",        (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN),
         lambda _: {"title": "Printer on fire"}, "deleted"),
     Row("DELETE /api/tickets/{deleted_id}",       (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
     Row("GET /api/tickets/{deleted_id}/events",   (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
-    Row("GET /api/tickets/{ticket_id}/events",    (NO_TOKEN, 200,       HIDDEN,    200,       200)),
+    Row("GET /api/tickets/{ticketId}/events",    (NO_TOKEN, 200,       HIDDEN,    200,       200)),
     Row("POST /api/register",                     (201,      201,       201,       201,       201), lambda _: ACCOUNT),
     Row("POST /api/login",                        (200,      200,       200,       200,       200), lambda _: SIGN_IN),
     Row("POST /api/token/refresh",                (("401 invalid_refresh_token",) * 5),
@@ -100,10 +100,10 @@ TABLE = [
         lambda _: {"currentPassword": "not this", "newPassword": "a long passphrase"}),
     Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
-    Row("GET /api/users/{user_id}",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
-    Row("PATCH /api/users/{user_id}",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
+    Row("GET /api/users/{userId}",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("PATCH /api/users/{userId}",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
         lambda _: {"role": "Agent"}),
-    Row("DELETE /api/users/{user_id}",            (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 204)),
+    Row("DELETE /api/users/{userId}",            (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 204)),
     Row("GET /healthz",                           (200,      200,       200,       200,       200)),
     Row("GET /readyz",                            (200,      200,       200,       200,       200)),
 ]
@@ -117,7 +117,7 @@ def routes() -> set[str]:
 
 
 def test_the_table_and_the_routes_are_the_same() -> None:
-    assert {row.operation.replace("{deleted_id}", "{ticket_id}") for row in TABLE} == routes()
+    assert {row.operation.replace("{deleted_id}", "{ticketId}") for row in TABLE} == routes()
 
 
 async def prepared(callers: Callers) -> Objects:
@@ -131,7 +131,7 @@ async def prepared(callers: Callers) -> Objects:
 
 async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) -> Response:
     method, path = row.operation.split()
-    path = path.format(**objects._asdict())
+    path = path.format(ticketId=objects.ticket_id, deleted_id=objects.deleted_id, userId=objects.user_id)
     body = row.body(objects) if row.body else None
     return await client.request(method, path, json=body, headers=headers)
 

@@ -191,11 +191,11 @@ class TestProblem:
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
-            ("PUT", "/api/tickets", {"GET", "POST"}),
+            ("PUT", "/api/tickets", {"GET", "HEAD", "POST"}),
             ("PATCH", "/api/login", {"POST"}),
-            ("PUT", "/api/users/6740a1f0c3b2a1d4e5f60718", {"GET", "PATCH", "DELETE"}),
-            ("TRACE", "/api/me", {"GET", "PATCH"}),
-            ("NONSENSE", "/healthz", {"GET"}),
+            ("PUT", "/api/users/6740a1f0c3b2a1d4e5f60718", {"GET", "HEAD", "PATCH", "DELETE"}),
+            ("TRACE", "/api/me", {"GET", "HEAD", "PATCH"}),
+            ("NONSENSE", "/healthz", {"GET", "HEAD"}),
         ],
     )
     async def test_a_wrong_method_hears_of_the_right_ones(

@@ -49,7 +49,7 @@ class TestMetrics:
 
         text = await figures(nobody)
 
-        assert 'method="GET",route="/api/tickets/{ticket_id}",status="200"' in text
+        assert 'method="GET",route="/api/tickets/{ticketId}",status="200"' in text
         assert 'method="POST",route="/api/tickets",status="201"' in text
         assert 'method="GET",route="unmatched",status="404"' in text
         for word in (ticket["id"], customer.user_id, customer.token, "wp-admin", "hunter2"):

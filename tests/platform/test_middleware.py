@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.platform.http import PROBLEM_JSON
 from app.platform.middleware import MAX_BODY_BYTES, BodyLimit, RequestScope
+from tests.callers import Caller
+from tests.factories.tickets import open_ticket
 from tests.platform import raw
 
 SECRET_TEXT = "mongodb://root:hunter2@db"
@@ -177,3 +179,13 @@ class TestHeaders:
         answer = await raw.send(RequestScope(secretive), "GET", "/")
 
         assert answer.header("cache-control") == "no-store"
+
+
+class TestHeadAsGet:
+    async def test_answers_as_get_does_without_a_body(self, agent: Caller) -> None:
+        ticket = await open_ticket(agent)
+        get = await agent.get(f"/api/tickets/{ticket['id']}")
+        head = await agent.head(f"/api/tickets/{ticket['id']}")
+
+        assert (head.status_code, head.headers["etag"]) == (200, '"1"')
+        assert head.headers["content-length"] == get.headers["content-length"]

@@ -21,7 +21,7 @@ from app.accounts.schemas import (
     user_out,
 )
 from app.platform.clock import now
-from app.platform.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
+from app.platform.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unauthenticated
 from app.platform.http import json_response, no_content, read_json
 from app.platform.idempotency import Answer
 from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe, query_parameter
@@ -29,7 +29,7 @@ from app.platform.paging import page_response
 
 router = APIRouter()
 SIGNED_OUT = (Unauthenticated, InvalidToken)
-UserReference = Annotated[str, Path(description="The user's id", examples=[USER_EXAMPLE["id"]])]
+UserReference = Annotated[str, Path(alias="userId", description="The user's id", examples=[USER_EXAMPLE["id"]])]
 USER = Success(200, UserOut, USER_EXAMPLE)
 
 
@@ -118,7 +118,7 @@ async def create_user_route(
 
 
 @router.get(
-    "/api/users/{user_id}", tags=["users"], **describe("getUser", USER, errors=[*SIGNED_OUT, Forbidden, NotFound])
+    "/api/users/{userId}", tags=["users"], **describe("getUser", USER, errors=[*SIGNED_OUT, Forbidden, NotFound])
 )
 async def get_user_route(user_id: UserReference, actor: CurrentActor) -> Response:
     """One account."""
@@ -126,13 +126,13 @@ async def get_user_route(user_id: UserReference, actor: CurrentActor) -> Respons
 
 
 @router.patch(
-    "/api/users/{user_id}",
+    "/api/users/{userId}",
     tags=["users"],
     **describe(
         "updateUser",
         USER,
         body=Body(UserPatch, {"role": "Agent"}),
-        errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin],
+        errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin, Conflict],
     ),
 )
 async def update_user_route(user_id: UserReference, request: Request, actor: CurrentActor) -> Response:
@@ -144,9 +144,9 @@ async def update_user_route(user_id: UserReference, request: Request, actor: Cur
 
 
 @router.delete(
-    "/api/users/{user_id}",
+    "/api/users/{userId}",
     tags=["users"],
-    **describe("deleteUser", Success(204), errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin]),
+    **describe("deleteUser", Success(204), errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin, Conflict]),
 )
 async def delete_user_route(user_id: UserReference, actor: CurrentActor) -> Response:
     """Removes an account and its sessions. Tickets and history keep its id."""
