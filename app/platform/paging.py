@@ -5,6 +5,7 @@ Rows that stay are neither skipped nor repeated, whatever is inserted, changed o
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,6 +70,19 @@ class Segment:
 class Page:
     rows: list[Row]
     next_cursor: str | None
+
+
+def unknown_parameters(given: Iterable[str], known: Container[str]) -> list[FieldError]:
+    """An error for each query parameter that the list does not have, so that a typo never passes in silence."""
+    return [
+        FieldError(name, "unknown_parameter", "is not a parameter of this list") for name in given if name not in known
+    ]
+
+
+def check_parameters(given: Iterable[str], *, also: tuple[str, ...] = ()) -> None:
+    """Raises `InvalidInput` for parameters other than those of every list and `also`."""
+    if errors := unknown_parameters(given, {"limit", "cursor", *also}):
+        raise InvalidInput(*errors)
 
 
 def parse_limit(text: str | None) -> int:

@@ -26,10 +26,9 @@ from app.platform.mongo import collection_of
 from app.platform.sequence import next_number, raise_to
 from app.platform.wire import JsonObject, Row
 
-from .changes import NO_SLA, Plan, complete, plan_change, plan_deletion, plan_restoration
+from .changes import Plan, complete, plan_change, plan_deletion, plan_restoration
 from .documents import Ticket
 from .errors import NotDeleted, RestoreWindowOver
-from .lifecycle import Status
 from .policy import RESTORE_WINDOW, check_may_change, check_may_open
 from .queries import get_deleted_ticket, get_ticket, get_tickets
 from .schemas import BulkPatch, TicketCreate, TicketPatch
@@ -57,30 +56,20 @@ async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: On
     if requester != actor.id:
         await require_user(requester, "requester")
     await _check_people({"assignedTo": fields.assigned_to, "watchers": fields.watchers})
-    row: Row = {
-        "_id": ObjectId(),
-        "number": await next_number(NUMBERS),
-        "title": fields.title,
-        "description": fields.description,
-        "status": Status.OPEN,
-        "priority": fields.priority,
-        "waitingOn": None,
-        "assignedTo": fields.assigned_to,
-        "requester": requester,
-        "watchers": fields.watchers,
-        "tags": fields.tags,
-        "createdAt": now,
-        "updatedAt": now,
-        "firstRespondedAt": None,
-        "resolvedAt": None,
-        "closedAt": None,
-        "reopenCount": 0,
-        "sla": NO_SLA,
-        "commentCount": 0,
-        "attachmentCount": 0,
-        "deletedAt": None,
-        "version": 1,
-    }
+    row = complete(
+        {
+            "_id": ObjectId(),
+            "number": await next_number(NUMBERS),
+            "title": fields.title,
+            "description": fields.description,
+            "priority": fields.priority,
+            "assignedTo": fields.assigned_to,
+            "requester": requester,
+            "watchers": fields.watchers,
+            "tags": fields.tags,
+            "createdAt": now,
+        }
+    )
     event = record(EventType.TICKET_CREATED, row, at=now, actor=_as_event_actor(actor))
     return await commit([Insert(Ticket, row), event], once=once, result=row)
 

@@ -193,6 +193,12 @@ class TestHistory:
         assert (last["ticketId"], last["cursor"], last["internal"]) == (ticket["id"], None, False)
         assert last["ticket"] == (await agent.get(f"/api/tickets/{ticket['id']}")).json()
 
+    async def test_refuses_parameters_that_it_does_not_have(self, agent: Caller) -> None:
+        ticket = await open_ticket(agent)
+        answer = await agent.get(f"/api/tickets/{ticket['id']}/events?limt=3")
+
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "limt")
+
 
 class TestIfNoneMatch:
     @pytest.mark.parametrize("tag", ['"1"', 'W/"1"', '"7", "1"', "*"])
