@@ -14,7 +14,9 @@ from app.accounts.commands.people import create_first_admin
 from app.accounts.documents import Session, User
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
+from app.events.cursor import Cursors
 from app.events.log import Event
+from app.events.replay import EventReader
 from app.platform.clock import now
 from app.platform.errors import AppError
 from app.platform.idempotency import Idempotency, IdempotencyRow
@@ -49,6 +51,7 @@ class State(TypedDict):
     tokens: Tokens
     passwords: PasswordPool
     idempotency: Idempotency
+    events: EventReader
     registration_is_open: bool
 
 
@@ -69,6 +72,7 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
                 tokens=Tokens(secret),
                 passwords=passwords,
                 idempotency=Idempotency(derive_key(secret, "idempotency")),
+                events=EventReader(Cursors(derive_key(secret, "event-cursor"))),
                 registration_is_open=settings.registration == "on",
             )
         finally:

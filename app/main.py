@@ -11,6 +11,7 @@ from app.platform.metrics import metrics_router
 from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPrepared
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
+from app.realtime import routes as realtime
 from app.settings import Settings, load_settings
 from app.tickets import routes as tickets
 
@@ -22,6 +23,7 @@ DESCRIPTION = (
 )
 TAGS = [
     {"name": "tickets", "description": "Open, find, work and finish tickets"},
+    {"name": "events", "description": "What happened, for clients that follow it"},
     {"name": "sign-in", "description": "Accounts, sessions and tokens"},
     {"name": "me", "description": "The caller's own account"},
     {"name": "users", "description": "Everybody's accounts"},
@@ -43,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Each further route costs those after it a look; the busiest come first.
     app.include_router(tickets.router)
+    app.include_router(realtime.router)
     app.include_router(signin.router)
     app.include_router(users.router)
     app.include_router(health.router)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32
@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    mongodb_uri: str = "mongodb://127.0.0.1:27017/test?replicaSet=rs0"
+    mongodb_uri: str = Field(default="mongodb://127.0.0.1:27017/test?replicaSet=rs0", pattern=r"^mongodb(\+srv)?://.")
     jwt_secret: SecretStr
     admin_username: str | None = None
     admin_password: SecretStr | None = None

@@ -53,7 +53,7 @@ def reexec(lock: str) -> None:
     if os.environ.get(GUARD):
         raise SystemExit(f"{python} does not run inside {VENV}; unset PYTHONHOME, or delete {VENV} and start again")
     os.environ[GUARD] = "1"
-    os.execv(python, [str(python), str(Path(sys.argv[0]).resolve()), *sys.argv[1:]])  # noqa: S606
+    os.execv(python, [str(python), str(Path(sys.argv[0]).resolve()), *sys.argv[1:]])  # noqa: S606 - ours
 
 
 def _digest(lock: str) -> str:

@@ -37,7 +37,7 @@ def document() -> str:
     """Return the document as the service serves it, in the order of the code, one value a line."""
     sys.path.insert(0, str(bootstrap.CHECKOUT))
     # Importing the app reads the settings; no request is served here, so any secret will do.
-    os.environ["JWT_SECRET"] = "nothing is signed with this, it only has to be there"  # noqa: S105
+    os.environ["JWT_SECRET"] = "nothing is signed with this, it only has to be there"  # noqa: S105 - no secret
     app = importlib.import_module("app.main").app
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from pymongo import monitoring
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 SECRET = "a secret of the tests, long enough for anybody"
@@ -21,6 +22,27 @@ from app.platform.embedded import EmbeddedMongod  # noqa: E402
 from app.platform.mongo import collection_of  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from tests.callers import Caller, Callers  # noqa: E402
+
+
+class CommandNames(monitoring.CommandListener):
+    """Keeps the names of the commands that go to the database; handshakes and the like are none."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+# Before the first client is made, since a client takes only the listeners that it finds.
+COMMANDS = CommandNames()
+monitoring.register(COMMANDS)
 
 URI_VARIABLE = "TEST_MONGODB_URI"
 RUN = pytest.StashKey[tuple[EmbeddedMongod, tempfile.TemporaryDirectory[str]]]()

@@ -44,8 +44,9 @@ Rows = Database[dict[str, Any]]
 class Mongod:
     """A one-node replica set, always on the same port and data."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *options: str) -> None:
         self._data = data
+        self._options = options or ("--oplogSize", "256")
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.client: MongoClient[dict[str, Any]] = MongoClient(
@@ -64,8 +65,9 @@ class Mongod:
             [
                 str(find_mongod()),
                 *("--dbpath", str(self._data), "--bind_ip", "127.0.0.1", "--port", str(self._port)),
-                *("--replSet", "rs0", "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
+                *("--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.25"),
                 *("--nounixsocket", "--quiet"),
+                *self._options,
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
                 *("--setParameter", "enableTestCommands=1"),
                 *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),

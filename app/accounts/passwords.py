@@ -1,6 +1,6 @@
 """bcrypt in a small pool of its own: two threads, a bounded queue, never the event loop.
 
-One check is a quarter of a second of CPU by design. More waiting checks than two threads can serve in a few seconds
+One check is a quarter of a second of CPU by design. More waiting checks than two threads can serve in a second
 would only pile up, so they are refused with 429.
 """
 

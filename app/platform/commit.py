@@ -1,4 +1,4 @@
-"""The one seam through which changes reach the database: all of a change's rows together, or none.
+"""The one seam through which tickets and events are written: all of a change's rows together, or none.
 
 Commands describe their writes as data and hand them over. How they are committed (one transaction each, as now, or
 several callers' writes in one) is decided here and nowhere else.

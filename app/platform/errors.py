@@ -50,6 +50,7 @@ class Code(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     REGISTRATION_CLOSED = "registration_closed"
     REOPEN_WINDOW_OVER = "reopen_window_over"
+    RESYNC_REQUIRED = "resync_required"
     RESTORE_WINDOW_OVER = "restore_window_over"
     TOO_MANY_REQUESTS = "too_many_requests"
     UNAUTHENTICATED = "unauthenticated"

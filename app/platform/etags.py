@@ -20,7 +20,7 @@ def is_unchanged(request: Request, version: int) -> bool:
 
 
 class IfMatch:
-    """The precondition of a write: the `If-Match` header (RFC 9110 §13.1.1), or a version named some other way."""
+    """The precondition of a write: the `If-Match` header (RFC 9110 §13.1.1), if there is one."""
 
     def __init__(self, header: str | None = None) -> None:
         self._header = header
@@ -28,10 +28,6 @@ class IfMatch:
     @classmethod
     def of(cls, request: Request) -> "IfMatch":
         return cls(_joined(request, "if-match"))
-
-    @property
-    def is_given(self) -> bool:
-        return self._header is not None
 
     def check(self, version: int) -> None:
         """Raises `VersionConflict` unless the precondition holds for the current version."""

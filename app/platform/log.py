@@ -30,6 +30,7 @@ def configure_logging(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)  # the level asked for goes for it, too
     # Its lines would hold query strings, and with them one-time tickets; ours don't.
     logging.getLogger("uvicorn.access").disabled = True
     # The driver logs each failed heartbeat with a traceback at INFO and below; the outage is logged once, by us.

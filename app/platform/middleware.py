@@ -24,8 +24,8 @@ logger = logging.getLogger("app.access")
 MAX_BODY_BYTES = 1024 * 1024
 # A client's own id is kept if it can do no harm in a log or a header.
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# Those that a metric tells apart; any word can come in their place.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Those that a metric tells apart; any word can come in their place. HEAD has become GET by then.
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -34,7 +34,7 @@ _SECURITY_HEADERS = {
 
 
 class RequestScope:
-    """The outermost layer; everything inside can rely on `state["request_id"]`."""
+    """Around all that can fail; everything inside can rely on `state["request_id"]`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

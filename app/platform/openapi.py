@@ -122,8 +122,11 @@ def query_parameter(name: str, description: str, schema: Mapping[str, Any]) -> d
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
+LIMIT_PARAMETER = query_parameter(
+    "limit", "Items at most", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
+)
 PAGE_PARAMETERS = (
-    query_parameter("limit", "Items per page", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}),
+    LIMIT_PARAMETER,
     query_parameter("cursor", "Where to go on: `nextCursor` of the page before", {"type": "string"}),
 )
 
@@ -139,7 +142,9 @@ def _implied_errors(
     if "Idempotency-Key" in request_headers:
         errors += [InvalidIdempotencyKey, IdempotencyInProgress, IdempotencyKeyReused, Conflict]
     if parameters:
-        errors += [InvalidInput, InvalidCursor]
+        errors.append(InvalidInput)
+    if any(parameter["name"] == "cursor" for parameter in parameters):
+        errors.append(InvalidCursor)
     return errors
 
 

@@ -79,9 +79,9 @@ def unknown_parameters(given: Iterable[str], known: Container[str]) -> list[Fiel
     ]
 
 
-def check_parameters(given: Iterable[str], *, also: tuple[str, ...] = ()) -> None:
-    """Raises `InvalidInput` for parameters other than those of every list and `also`."""
-    if errors := unknown_parameters(given, {"limit", "cursor", *also}):
+def check_parameters(given: Iterable[str], *known: str) -> None:
+    """Raises `InvalidInput` for any other parameter."""
+    if errors := unknown_parameters(given, known):
         raise InvalidInput(*errors)
 
 

@@ -1,6 +1,6 @@
 """Reading tickets: always through what the caller may see."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bson import ObjectId
 
@@ -30,6 +30,12 @@ async def get_tickets(actor: Actor, ids: list[ObjectId]) -> dict[ObjectId, Row]:
     """Those of the tickets that there are and that the actor may know of."""
     rows = await collection_of(Ticket).find({"_id": {"$in": ids}, **visible_to(actor)}).to_list()
     return {row["_id"]: row for row in rows}
+
+
+async def requesters_of(ids: Collection[ObjectId]) -> dict[ObjectId, ObjectId | None]:
+    """Whose these tickets are now, deleted ones too."""
+    rows = await collection_of(Ticket).find({"_id": {"$in": list(ids)}}, {"requester": 1}).to_list()
+    return {row["_id"]: row.get("requester") for row in rows}
 
 
 async def get_deleted_ticket(ticket_id: str) -> Row:

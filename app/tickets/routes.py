@@ -201,7 +201,7 @@ async def restore_ticket_route(
 async def ticket_events_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """The ticket's history, oldest first: one event per change. Customers see its public part."""
     query = request.query_params
-    check_parameters(query)
+    check_parameters(query, "limit", "cursor")
     limit = parse_limit(query.get("limit"))
     page = await ticket_history(actor, ticket_id, cursor=query.get("cursor"), limit=limit)
     return page_response(request, page, [event_out(row) for row in page.rows])

@@ -100,6 +100,7 @@ TABLE = [
         lambda _: {"currentPassword": "not this", "newPassword": "a long passphrase"}),
     Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
+    Row("GET /api/events",                        (NO_TOKEN, 200,       200,       200,       200)),
     Row("GET /api/users/{userId}",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("PATCH /api/users/{userId}",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
         lambda _: {"role": "Agent"}),

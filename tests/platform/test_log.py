@@ -70,10 +70,12 @@ class TestConfigureLogging:
         assert last_line(capsys.readouterr().out)["details"]["id"] == str(user_id)
 
     def test_says_no_more_than_it_is_asked(self, capsys: pytest.CaptureFixture[str]) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # as uvicorn leaves it
         configure_logging("WARNING")
 
         logger.info("too much")
         logging.getLogger("pymongo.topology").info("heartbeat")
+        logging.getLogger("uvicorn.error").info("Shutting down")
         logging.getLogger("uvicorn.access").error("GET /ws?ticket=secret")
 
         assert capsys.readouterr().out == ""

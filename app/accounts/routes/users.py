@@ -89,7 +89,7 @@ async def change_password_route(
 async def list_users_route(request: Request, actor: CurrentActor) -> Response:
     """All accounts, newest first."""
     query = request.query_params
-    check_parameters(query, also=("role",))
+    check_parameters(query, "role", "limit", "cursor")
     page = await list_users(actor, role=query.get("role"), cursor=query.get("cursor"), limit=query.get("limit"))
     return page_response(request, page, [user_out(row) for row in page.rows])
 

@@ -1,0 +1,1 @@
+"""Changes as they happen: the event log for clients that follow it."""
