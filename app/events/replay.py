@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from bson import Timestamp
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure
 
@@ -111,4 +112,6 @@ async def _is_of_this_past(position: LogPosition) -> bool:
         {"find": collection.name, "filter": {"_id": position.known_event}, "projection": {"_id": 1}, "limit": 1}
     )
     is_there = position.known_event is None or bool(reply["cursor"]["firstBatch"])
-    return is_there and position.at <= reply["operationTime"]
+    present: Timestamp = reply["operationTime"]
+    # A stream that is opened at the end stands one tick behind the last operation.
+    return is_there and position.at <= Timestamp(present.time, present.inc + 1)

@@ -18,7 +18,7 @@ from app.platform.mongo import collection_of
 from app.platform.paging import Order, Position, _digest, decode_cursor, encode_cursor, parse_limit, read_page
 from app.platform.wire import Row
 from tests.callers import Caller
-from tests.factories.accounts import add_user
+from tests.factories.tickets import add_tickets, ticket_row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DATES = st.datetimes(timezones=st.just(UTC)).map(lambda d: d.replace(microsecond=d.microsecond // 1000 * 1000))
@@ -180,17 +180,17 @@ class TestParseLimit:
 
 class TestPageResponse:
     async def test_links_to_the_next_page_of_the_same_question(self, admin: Caller) -> None:
-        for number in range(3):
-            await add_user(username=f"user {number}")
+        await add_tickets(*(ticket_row(title=f"Ticket {number}", tags=["&>\r="]) for number in range(3)))
 
-        answer = await admin.get("/api/users?role=Customer&limit=2&x=%26%3E%0D")
+        answer = await admin.get("/api/tickets?sort=number&limit=2&tag=%26%3E%0D%3D")
 
         target, _, rel = answer.headers["Link"].partition(";")
         query = parse_qs(urlsplit(target.strip("<>")).query)
         assert rel == ' rel="next"'
-        assert query == {"role": ["Customer"], "limit": ["2"], "x": ["&>\r"], "cursor": [answer.json()["nextCursor"]]}
+        cursor = answer.json()["nextCursor"]
+        assert query == {"sort": ["number"], "limit": ["2"], "tag": ["&>\r="], "cursor": [cursor]}
         following = await admin.get(target.strip("<>"))
-        assert [item["username"] for item in following.json()["items"]] == ["user 0", "other-customer"]
+        assert [item["title"] for item in following.json()["items"]] == ["Ticket 2"]
 
     @pytest.mark.parametrize("cursor", ["", "x", "null", "%00", "%ff", "A" * 5000])
     async def test_a_cursor_that_is_none_of_ours_is_400(self, admin: Caller, cursor: str) -> None:

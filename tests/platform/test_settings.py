@@ -111,10 +111,12 @@ class TestLoadSettings:
         monkeypatch.setenv("JWT_SECRET", "secret")
         monkeypatch.setenv("REGISTRATION", "hunter2")
         monkeypatch.setenv("LOG_LEVEL", "hunter2")
+        monkeypatch.setenv("MONGODB_URI", "user:hunter2@db")
 
         lines = refusal().splitlines()
 
-        assert sorted(line.partition(":")[0] for line in lines) == ["JWT_SECRET", "LOG_LEVEL", "REGISTRATION"]
+        names = sorted(line.partition(":")[0] for line in lines)
+        assert names == ["JWT_SECRET", "LOG_LEVEL", "MONGODB_URI", "REGISTRATION"]
         assert "hunter2" not in "".join(lines)
 
     async def test_ends_the_process_with_that_line_alone(self) -> None:

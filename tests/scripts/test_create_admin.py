@@ -102,6 +102,13 @@ class TestCreateAdmin:
         assert ended.stderr.count("\n") == 1
         assert rows.users.count_documents({}) == 0
 
+    def test_says_in_one_line_which_setting_is_wrong(self) -> None:
+        ended = create("ada", "http://127.0.0.1:1/nowhere")
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("MONGODB_URI: ")
+        assert ended.stderr.count("\n") == 1
+
     def test_says_in_one_line_that_there_is_no_database(self) -> None:
         ended = create("ada", "mongodb://127.0.0.1:1/nowhere")
 

@@ -125,6 +125,20 @@ class TestServe:
         assert ended.stderr == f"scripts/serve: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
         assert not (tmp_path / "data").exists()
 
+    @pytest.mark.parametrize("name", ["jwt-secret", "db"])
+    def test_says_in_one_line_what_it_cannot_use(self, tmp_path: Path, name: str) -> None:
+        odd = tmp_path / name
+        if name == "db":
+            odd.touch()
+        else:
+            odd.mkdir()
+
+        ended = run("--port", "0", "--data", tmp_path)
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("scripts/serve: cannot ")
+        assert ended.stderr.count("\n") == 1
+
     @pytest.mark.parametrize("program", ["/nowhere/mongod", "/bin/false"])
     def test_says_in_one_line_that_there_is_no_database(self, tmp_path: Path, program: str) -> None:
         ended = run("--port", "0", "--data", tmp_path / "data", MONGOD=program)
