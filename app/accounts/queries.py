@@ -1,5 +1,6 @@
 """Reading accounts: who is this, who is there."""
 
+from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.platform.errors import FieldError, InvalidInput, NotFound
 from app.platform.mongo import collection_of
-from app.platform.paging import Order, Page, parse_limit, read_page
+from app.platform.paging import Order, Page, check_parameters, parse_limit, read_page
 from app.platform.wire import Row
 
 from .actor import Actor
@@ -73,23 +74,31 @@ async def read_user(actor: Actor, user_id: ObjectId) -> Row:
     return await get_user(user_id)
 
 
-async def list_users(actor: Actor, *, role: str | None, cursor: str | None, limit: str | None) -> Page:
+async def list_users(actor: Actor, parameters: Mapping[str, str]) -> Page:
     """Newest first. Raises `Forbidden`, `InvalidInput`, `InvalidCursor`."""
     actor.require(Permission.READ_USERS)
+    check_parameters(parameters, "role", "limit", "cursor")
+    role, cursor = parameters.get("role"), parameters.get("cursor")
     if role is not None and role not in set(Role):
         raise InvalidInput(FieldError("role", "enum", f"must be one of {', '.join(Role)}"))
     # Old rows may lack a role, which makes them Customers.
     where: Row = {"role": {"$in": [role, None]} if role == Role.CUSTOMER else role} if role else {}
     scope = f"users {role or ''}"
-    return await read_page(
-        collection_of(User), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=parse_limit(limit)
-    )
+    limit = parse_limit(parameters.get("limit"))
+    return await read_page(collection_of(User), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=limit)
 
 
-async def require_user(user_id: ObjectId, field: str, permission: Permission | None = None) -> None:
-    """Raises `InvalidInput` on `field` unless this is an active user, with the permission if one is asked for."""
-    row = await collection_of(User).find_one({"_id": user_id}, {"role": 1, "active": 1})
-    if row is None or row.get("active") is False:
-        raise InvalidInput(FieldError(field, "unknown_user", "is not an active user"))
-    if permission is not None and not has_permission(role_of(row), permission):
-        raise InvalidInput(FieldError(field, "not_assignable", "is not an active Agent or Admin"))
+async def require_users(named: Mapping[str, ObjectId], workers: Container[str] = ()) -> None:
+    """Raises `InvalidInput` naming every field whose user is not active or, of `workers`, does not work tickets."""
+    if not named:
+        return
+    found = collection_of(User).find({"_id": {"$in": list(named.values())}}, {"role": 1, "active": 1})
+    active = {row["_id"]: row async for row in found if row.get("active") is not False}
+    errors = []
+    for field, user_id in named.items():
+        if user_id not in active:
+            errors.append(FieldError(field, "unknown_user", "is not an active user"))
+        elif field in workers and not has_permission(role_of(active[user_id]), Permission.WORK_TICKETS):
+            errors.append(FieldError(field, "not_assignable", "is not an active Agent or Admin"))
+    if errors:
+        raise InvalidInput(*errors)

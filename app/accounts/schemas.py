@@ -40,7 +40,7 @@ class Registration(WireModel):
 class Credentials(WireModel):
     username: Annotated[str, StringConstraints(strip_whitespace=False, max_length=1024), STORABLE]
     password: Secret
-    otp: Annotated[str, StringConstraints(max_length=16), STORABLE] | None = Field(
+    otp: Annotated[str, StringConstraints(strip_whitespace=False, max_length=16), STORABLE] | None = Field(
         default=None, description="The current one-time code, for accounts with MFA"
     )
 

@@ -5,7 +5,8 @@ Rows that stay are neither skipped nor repeated, whatever is inserted, changed o
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from bson import ObjectId
 from bson.errors import InvalidId
 from fastapi import Request
 from pymongo.asynchronous.collection import AsyncCollection
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from .errors import FieldError, InvalidCursor, InvalidInput
@@ -72,16 +74,20 @@ class Page:
     next_cursor: str | None
 
 
-def unknown_parameters(given: Iterable[str], known: Container[str]) -> list[FieldError]:
-    """An error for each query parameter that the list does not have, so that a typo never passes in silence."""
+def wrong_parameters(given: Mapping[str, str], known: Container[str]) -> list[FieldError]:
+    """An error for each query parameter that the list does not have or has twice, so that none passes in silence."""
+    counts = Counter(name for name, _ in given.multi_items()) if isinstance(given, QueryParams) else Counter(given)
+    unknown = [name for name in counts if name not in known]
+    repeated = [name for name, count in counts.items() if count > 1 and name in known]
     return [
-        FieldError(name, "unknown_parameter", "is not a parameter of this list") for name in given if name not in known
+        *(FieldError(name, "unknown_parameter", "is not a parameter of this list") for name in unknown),
+        *(FieldError(name, "repeated_parameter", "must be given only once") for name in repeated),
     ]
 
 
-def check_parameters(given: Iterable[str], *known: str) -> None:
-    """Raises `InvalidInput` for any other parameter."""
-    if errors := unknown_parameters(given, known):
+def check_parameters(given: Mapping[str, str], *known: str) -> None:
+    """Raises `InvalidInput` for any other parameter, and for one that is given twice."""
+    if errors := wrong_parameters(given, known):
         raise InvalidInput(*errors)
 
 

@@ -16,8 +16,10 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from .errors import FieldError, InvalidInput
 
@@ -31,11 +33,16 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", str_strip_whitespace=True, frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_too_many(cls, data: object) -> object:
+        if isinstance(data, Mapping) and len(data) > MAX_MEMBERS:
+            raise PydanticCustomError("too_many_fields", "must have at most {limit} fields", {"limit": MAX_MEMBERS})
+        return data
+
     @classmethod
     def parse(cls, data: object) -> Self:
         """The model from decoded JSON. Raises `InvalidInput` naming every wrong field."""
-        if isinstance(data, Mapping) and len(data) > MAX_MEMBERS:
-            raise InvalidInput(FieldError("", "too_many_fields", f"must have at most {MAX_MEMBERS} fields"))
         try:
             return cls.model_validate(data)
         except ValidationError as error:

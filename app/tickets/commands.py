@@ -14,7 +14,7 @@ from typing import Any
 from bson import ObjectId
 
 from app.accounts.actor import Actor
-from app.accounts.queries import require_user
+from app.accounts.queries import require_users
 from app.accounts.roles import Permission
 from app.events.catalog import EventType
 from app.events.log import record
@@ -53,9 +53,8 @@ async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: On
     check_may_open(actor, body)
     fields = TicketCreate.parse(body)
     requester = fields.requester or actor.id
-    if requester != actor.id:
-        await require_user(requester, "requester")
-    await _check_people({"assignedTo": fields.assigned_to, "watchers": fields.watchers})
+    people = {"assignedTo": fields.assigned_to, "requester": fields.requester, "watchers": fields.watchers}
+    await _check_people(people)
     row = complete(
         {
             "_id": ObjectId(),
@@ -206,9 +205,6 @@ def _changed(patch: Mapping[str, Any], ticket: Row) -> dict[str, Any]:
 
 async def _check_people(fields: Mapping[str, Any]) -> None:
     """Raises `InvalidInput` unless those who are named are active users, and the assignee works tickets."""
-    if fields.get("assignedTo") is not None:
-        await require_user(fields["assignedTo"], "assignedTo", Permission.WORK_TICKETS)
-    if fields.get("requester") is not None:
-        await require_user(fields["requester"], "requester")
-    for watcher in fields.get("watchers", ()):
-        await require_user(watcher, "watchers")
+    named = {name: fields[name] for name in ("assignedTo", "requester") if fields.get(name) is not None}
+    watchers = {f"watchers.{position}": watcher for position, watcher in enumerate(fields.get("watchers", ()))}
+    await require_users(named | watchers, workers=("assignedTo",))

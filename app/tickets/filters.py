@@ -11,7 +11,7 @@ from bson import ObjectId
 from app.accounts.actor import Actor
 from app.platform.errors import FieldError, InvalidInput
 from app.platform.openapi import PAGE_PARAMETERS, query_parameter
-from app.platform.paging import Order, parse_limit, unknown_parameters
+from app.platform.paging import Order, parse_limit, wrong_parameters
 from app.platform.wire import Row
 
 from .documents import MOST_TELLING, SORTS
@@ -66,8 +66,8 @@ class _Wrong(ValueError):
 
 
 def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
-    """The question from query parameters. Raises `InvalidInput` naming every wrong one, unknown ones included."""
-    errors = unknown_parameters(given, _KNOWN)
+    """The question from query parameters. Raises `InvalidInput` naming every wrong one, unknown and repeated ones included."""
+    errors = wrong_parameters(given, _KNOWN)
     conditions: list[Row] = [visible_to(actor)]
     for name, parse in _PARSERS.items():
         if name in given:

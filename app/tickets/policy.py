@@ -63,7 +63,7 @@ def check_may_change(actor: Actor, ticket: Mapping[str, Any], fields: Mapping[st
         return
     _refuse_fields(_other_than(fields, CUSTOMER_MAY_CHANGE))
     status = fields.get("status")
-    if status in set(Status) and status not in CUSTOMER_MOVES[Status(ticket["status"])]:
+    if isinstance(status, str) and status in set(Status) and status not in CUSTOMER_MOVES[Status(ticket["status"])]:
         raise Forbidden(f"Your role may not set the status to {status}")
 
 

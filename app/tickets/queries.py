@@ -8,7 +8,7 @@ from app.accounts.actor import Actor
 from app.events.log import read_history
 from app.platform.errors import NotFound
 from app.platform.mongo import collection_of
-from app.platform.paging import Page, read_page
+from app.platform.paging import Page, check_parameters, parse_limit, read_page
 from app.platform.wire import Row
 
 from .documents import Ticket
@@ -60,10 +60,15 @@ async def list_tickets(actor: Actor, parameters: Mapping[str, str]) -> Page:
     )
 
 
-async def ticket_history(actor: Actor, reference: str, *, cursor: str | None, limit: int) -> Page:
-    """A ticket's events, oldest first, as far as they are for the actor's eyes. Raises `NotFound`, `InvalidCursor`."""
+async def ticket_history(actor: Actor, reference: str, parameters: Mapping[str, str]) -> Page:
+    """A ticket's events, oldest first, as far as they are for the actor's eyes.
+
+    Raises `NotFound`, `InvalidInput`, `InvalidCursor`.
+    """
     ticket = await get_ticket(actor, reference)
-    return await read_history(ticket["_id"], visible_events_to(actor), cursor=cursor, limit=limit)
+    check_parameters(parameters, "limit", "cursor")
+    limit = parse_limit(parameters.get("limit"))
+    return await read_history(ticket["_id"], visible_events_to(actor), cursor=parameters.get("cursor"), limit=limit)
 
 
 def _by_reference(reference: str) -> Row:

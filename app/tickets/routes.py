@@ -13,7 +13,7 @@ from app.platform.etags import IfMatch, etag, is_unchanged
 from app.platform.http import json_response, no_content, problem_members, read_json
 from app.platform.idempotency import Answer
 from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe
-from app.platform.paging import check_parameters, page_response, parse_limit
+from app.platform.paging import page_response
 from app.platform.wire import Row
 
 from .commands import Outcome, change_ticket, change_tickets, delete_ticket, open_ticket, restore_ticket
@@ -200,10 +200,7 @@ async def restore_ticket_route(
 )
 async def ticket_events_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """The ticket's history, oldest first: one event per change. Customers see its public part."""
-    query = request.query_params
-    check_parameters(query, "limit", "cursor")
-    limit = parse_limit(query.get("limit"))
-    page = await ticket_history(actor, ticket_id, cursor=query.get("cursor"), limit=limit)
+    page = await ticket_history(actor, ticket_id, request.query_params)
     return page_response(request, page, [event_out(row) for row in page.rows])
 
 
