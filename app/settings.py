@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 MIN_SECRET_BYTES = 32
 # Secrets that tutorials and .env samples carry; a token signed with one of them can be forged by anybody.
@@ -39,6 +41,16 @@ class Settings(BaseSettings):
             message = "must be a random secret of your own (32 bytes or more), not empty and not a well-known sample"
             raise ValueError(message)
         return secret
+
+    @field_validator("mongodb_uri")
+    @classmethod
+    def _refuse_malformed_uri(cls, uri: str) -> str:
+        if not uri.startswith("mongodb+srv:"):  # those take a name server to read
+            try:
+                parse_uri(uri)
+            except PyMongoError as error:  # its words name no part of the URI that could be a password
+                raise ValueError(str(error)) from None
+        return uri
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

@@ -16,12 +16,12 @@ SECRET = "a secret of the tests, long enough for anybody"
 os.environ["JWT_SECRET"] = SECRET
 os.environ.setdefault("MONGODB_URI", "mongodb://127.0.0.1:1/nowhere?replicaSet=rs0")
 
-from app.lifespan import DOCUMENTS  # noqa: E402 - importing the application reads the settings above
-from app.main import create_app  # noqa: E402
-from app.platform.embedded import EmbeddedMongod  # noqa: E402
-from app.platform.mongo import collection_of  # noqa: E402
-from app.settings import Settings  # noqa: E402
-from tests.callers import Caller, Callers  # noqa: E402
+from app.lifespan import DOCUMENTS
+from app.main import create_app
+from app.platform.embedded import EmbeddedMongod
+from app.platform.mongo import collection_of
+from app.settings import Settings
+from tests.callers import Caller, Callers
 
 
 class CommandNames(monitoring.CommandListener):

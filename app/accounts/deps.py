@@ -10,9 +10,13 @@ from app.platform.errors import NotFound, Unauthenticated
 from app.platform.idempotency import Idempotency
 
 from .actor import Actor
+from .errors import InvalidToken
 from .passwords import PasswordPool
 from .queries import actor_of
 from .tokens import Tokens
+
+# What every operation for signed-in users may answer.
+SIGNED_OUT = (Unauthenticated, InvalidToken)
 
 
 async def current_actor(request: Request) -> Actor:

@@ -46,7 +46,7 @@ class User(Document):
 
     class Settings:
         name = "users"
-        indexes = [  # noqa: RUF012 - Beanie's form
+        indexes = [
             IndexModel("username", name="username_1", unique=True),
             IndexModel("username", name="username_any_case", collation=ANY_CASE),
             IndexModel(
@@ -73,7 +73,7 @@ class Session(Document):
 
     class Settings:
         name = "sessions"
-        indexes = [  # noqa: RUF012 - Beanie's form
+        indexes = [
             IndexModel("userId", name="user"),
             IndexModel("expiresAt", name="expiry", expireAfterSeconds=0),
         ]

@@ -1,6 +1,6 @@
 """Reading accounts: who is this, who is there."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -88,17 +88,17 @@ async def list_users(actor: Actor, parameters: Mapping[str, str]) -> Page:
     return await read_page(collection_of(User), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=limit)
 
 
-async def require_users(named: Mapping[str, ObjectId], workers: Container[str] = ()) -> None:
-    """Raises `InvalidInput` naming every field whose user is not active or, of `workers`, does not work tickets."""
+async def require_users(named: Sequence[tuple[str, ObjectId]], *, workers: Container[str]) -> None:
+    """Raises `InvalidInput` naming each field whose user is not active or, in `workers`, works no tickets."""
     if not named:
         return
-    found = collection_of(User).find({"_id": {"$in": list(named.values())}}, {"role": 1, "active": 1})
-    active = {row["_id"]: row async for row in found if row.get("active") is not False}
-    errors = []
-    for field, user_id in named.items():
+    found = collection_of(User).find({"_id": {"$in": [user_id for _, user_id in named]}}, {"role": 1, "active": 1})
+    active = {row["_id"]: role_of(row) async for row in found if row.get("active") is not False}
+    errors: dict[str, FieldError] = {}
+    for field, user_id in named:
         if user_id not in active:
-            errors.append(FieldError(field, "unknown_user", "is not an active user"))
-        elif field in workers and not has_permission(role_of(active[user_id]), Permission.WORK_TICKETS):
-            errors.append(FieldError(field, "not_assignable", "is not an active Agent or Admin"))
+            errors[field] = FieldError(field, "unknown_user", "is not an active user")
+        elif field in workers and not has_permission(active[user_id], Permission.WORK_TICKETS):
+            errors[field] = FieldError(field, "not_assignable", "is not an active Agent or Admin")
     if errors:
-        raise InvalidInput(*errors)
+        raise InvalidInput(*errors.values())

@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StrictBool, StringConstraints
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, Secret, WireModel
 
+from .passwords import weakness
 from .roles import Role, role_of
 
 MAX_USERNAME = 254
@@ -35,6 +37,14 @@ class Registration(WireModel):
     password: NewPassword
     email: Email | None = None
     name: Name | None = None
+
+    @field_validator("password")
+    @classmethod
+    def _refuse_weak(cls, password: str, info: ValidationInfo) -> str:
+        reason = weakness(password, info.data.get("username", ""))
+        if reason:
+            raise PydanticCustomError("weak_password", "{reason}", {"reason": reason})
+        return password
 
 
 class Credentials(WireModel):

@@ -30,7 +30,7 @@ class Event(Document):
     class Settings:
         name = "events"
         # Unique: a version of a ticket is made by one event, whatever goes wrong elsewhere.
-        indexes = [IndexModel([("ticketId", 1), ("version", 1)], name="history", unique=True)]  # noqa: RUF012
+        indexes = [IndexModel([("ticketId", 1), ("version", 1)], name="history", unique=True)]
 
 
 def record(

@@ -311,15 +311,15 @@ class _Run:
         fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(fd, "wb") as sink:  # noqa: PTH123 -- a descriptor, not a path
             self._log_start = os.fstat(fd).st_size
-            self._keeper = subprocess.Popen(  # noqa: S603
+            self._keeper = subprocess.Popen(  # noqa: S603 - a program of ours, found by us
                 ["/bin/sh", "-c", _KEEPER, "mongod-keeper", *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
                 start_new_session=True,
             )
-        assert self._keeper.stdin is not None  # noqa: S101 -- for the type checker
-        assert self._keeper.stdout is not None  # noqa: S101
+        assert self._keeper.stdin is not None  # noqa: S101 - asked for as a pipe three lines up -- for the type checker
+        assert self._keeper.stdout is not None  # noqa: S101 - asked for as a pipe three lines up
         self._lifeline = self._keeper.stdin
         with self._keeper.stdout as answer:
             self.pid = int(answer.readline())

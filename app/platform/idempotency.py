@@ -17,14 +17,13 @@ from starlette.responses import Response
 
 from .clock import now
 from .errors import AppError, IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey, MalformedJson
-from .mongo import collection_of
+from .mongo import WRITE_CONFLICT, collection_of
 from .wire import to_json
 
 Result = TypeVar("Result")
 
 KEEP_S = 24 * 3600
 MAX_KEY_LENGTH = 255
-_WRITE_CONFLICT = 112
 
 
 class IdempotencyRow(Document):
@@ -39,7 +38,7 @@ class IdempotencyRow(Document):
 
     class Settings:
         name = "idempotency"
-        indexes = [IndexModel("at", name="expiry", expireAfterSeconds=KEEP_S)]  # noqa: RUF012 - Beanie's form
+        indexes = [IndexModel("at", name="expiry", expireAfterSeconds=KEEP_S)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Once(Generic[Result]):
         except DuplicateKeyError:
             raise AlreadyDone from None
         except OperationFailure as error:
-            if error.code == _WRITE_CONFLICT:
+            if error.code == WRITE_CONFLICT:
                 raise IdempotencyInProgress from None
             raise
 

@@ -38,7 +38,7 @@ TRANSACTION_S = 5
 INDEX_BUILD_S = 3_600
 MAX_ATTEMPTS = 12
 DUPLICATE_KEY = 11_000
-_WRITE_CONFLICT = 112
+WRITE_CONFLICT = 112
 _INDEX_EXISTS_OTHERWISE = (85, 86)
 
 
@@ -156,7 +156,7 @@ async def _commit(session: AsyncClientSession) -> None:
 
 def _last_word(error: PyMongoError) -> Exception:
     """Rows that others hold, or held when their process died, are no outage."""
-    is_conflict = isinstance(error, OperationFailure) and error.code == _WRITE_CONFLICT
+    is_conflict = isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT
     return Conflict() if is_conflict else error
 
 

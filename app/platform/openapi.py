@@ -32,6 +32,8 @@ from .errors import (
     VersionConflict,
 )
 from .http import JSON, PROBLEM_JSON
+from .idempotency import MAX_KEY_LENGTH
+from .paging import DEFAULT_LIMIT, MAX_LIMIT
 from .wire import Problem, WireModel
 
 _REF = "#/components/schemas/{model}"
@@ -40,7 +42,7 @@ _REQUEST_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "If-None-Match": ("The version that the client has; 304 if it is still the current one", {}),
     "Idempotency-Key": (
         "1 to 255 printable ASCII characters; the same key within 24 h gets the first answer again",
-        {"minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+        {"minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[ -~]+$"},
     ),
 }
 _RESPONSE_HEADERS = {
@@ -123,7 +125,7 @@ def query_parameter(name: str, description: str, schema: Mapping[str, Any]) -> d
 
 
 LIMIT_PARAMETER = query_parameter(
-    "limit", "Items at most", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
+    "limit", "Items at most", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
 )
 PAGE_PARAMETERS = (
     LIMIT_PARAMETER,

@@ -76,7 +76,7 @@ class Page:
 
 def wrong_parameters(given: Mapping[str, str], known: Container[str]) -> list[FieldError]:
     """An error for each query parameter that the list does not have or has twice, so that none passes in silence."""
-    counts = Counter(name for name, _ in given.multi_items()) if isinstance(given, QueryParams) else Counter(given)
+    counts = Counter([name for name, _ in given.multi_items()] if isinstance(given, QueryParams) else list(given))
     unknown = [name for name in counts if name not in known]
     repeated = [name for name, count in counts.items() if count > 1 and name in known]
     return [

@@ -5,10 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from app.accounts.deps import CurrentActor
-from app.accounts.errors import InvalidToken
+from app.accounts.deps import SIGNED_OUT, CurrentActor
 from app.events.replay import EventReader
-from app.platform.errors import InvalidInput, Unauthenticated
+from app.platform.errors import InvalidInput
 from app.platform.http import json_response
 from app.platform.openapi import Success, describe, query_parameter
 from app.platform.paging import check_parameters
@@ -31,7 +30,7 @@ async def _events(request: Request) -> EventReader:
     **describe(
         "listEvents",
         Success(200, NewsOut, {"items": [{**EVENT_EXAMPLE, "cursor": CURSOR_EXAMPLE}], "nextCursor": CURSOR_EXAMPLE}),
-        errors=[Unauthenticated, InvalidToken, InvalidInput, ResyncRequired],
+        errors=[*SIGNED_OUT, InvalidInput, ResyncRequired],
         parameters=[
             query_parameter("since", "Where to go on: a `nextCursor`, or an event's `cursor`", {"type": "string"}),
             query_parameter(

@@ -30,7 +30,7 @@ from .changes import Plan, complete, plan_change, plan_deletion, plan_restoratio
 from .documents import Ticket
 from .errors import NotDeleted, RestoreWindowOver
 from .policy import RESTORE_WINDOW, check_may_change, check_may_open
-from .queries import get_deleted_ticket, get_ticket, get_tickets
+from .queries import get_any_ticket, get_ticket, get_tickets
 from .schemas import BulkPatch, TicketCreate, TicketPatch
 
 NUMBERS = "tickets"
@@ -147,7 +147,7 @@ async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: O
         if not actor.may(Permission.DELETE_TICKETS):
             await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
             actor.require(Permission.DELETE_TICKETS)
-        ticket = complete(await get_deleted_ticket(reference))
+        ticket = complete(await get_any_ticket(reference))
         if ticket["deletedAt"] is None:
             raise NotDeleted
         if now - ticket["deletedAt"] > RESTORE_WINDOW:
@@ -205,6 +205,6 @@ def _changed(patch: Mapping[str, Any], ticket: Row) -> dict[str, Any]:
 
 async def _check_people(fields: Mapping[str, Any]) -> None:
     """Raises `InvalidInput` unless those who are named are active users, and the assignee works tickets."""
-    named = {name: fields[name] for name in ("assignedTo", "requester") if fields.get(name) is not None}
-    watchers = {f"watchers.{position}": watcher for position, watcher in enumerate(fields.get("watchers", ()))}
-    await require_users(named | watchers, workers=("assignedTo",))
+    named = [(name, fields[name]) for name in ("assignedTo", "requester") if fields.get(name) is not None]
+    named += [("watchers", watcher) for watcher in fields.get("watchers", ())]
+    await require_users(named, workers=("assignedTo",))

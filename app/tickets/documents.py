@@ -52,7 +52,7 @@ class Ticket(Document):
     class Settings:
         name = "tickets"
         # All but the last two end in a sort key and _id, so that a page is read in order from wherever it starts.
-        indexes = [  # noqa: RUF012 - Beanie's form
+        indexes = [
             *(IndexModel([(sort, 1), ("_id", 1)], name=f"by_{sort}") for sort in SORTS),
             *(
                 IndexModel([(name, 1), (sort, 1), ("_id", 1)], name=f"{name}_by_{sort}")

@@ -17,9 +17,9 @@ from app.platform.wire import Row
 from .documents import MOST_TELLING, SORTS
 from .lifecycle import Priority, Status, WaitingOn
 from .policy import visible_to
+from .schemas import MAX_TAG
 
 MAX_QUERY = 200
-MAX_TAG = 50
 DEFAULT_SORT = "-createdAt"
 SORT_VALUES = [prefix + name for name in SORTS for prefix in ("", "-")]
 _ID_SCHEMA = {"type": "string", "pattern": "^([0-9a-fA-F]{24}|me|none)$"}
@@ -66,7 +66,7 @@ class _Wrong(ValueError):
 
 
 def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
-    """The question from query parameters. Raises `InvalidInput` naming every wrong one, unknown and repeated ones included."""
+    """The question from query parameters. Raises `InvalidInput` naming every wrong, unknown or repeated one."""
     errors = wrong_parameters(given, _KNOWN)
     conditions: list[Row] = [visible_to(actor)]
     for name, parse in _PARSERS.items():

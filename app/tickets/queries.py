@@ -38,9 +38,9 @@ async def requesters_of(ids: Collection[ObjectId]) -> dict[ObjectId, ObjectId | 
     return {row["_id"]: row.get("requester") for row in rows}
 
 
-async def get_deleted_ticket(ticket_id: str) -> Row:
-    """The stored ticket whether it is deleted or not. Raises `NotFound`."""
-    row = await collection_of(Ticket).find_one(_by_reference(ticket_id))
+async def get_any_ticket(reference: str) -> Row:
+    """The stored ticket, deleted or not, for whoever may restore it. Raises `NotFound`."""
+    row = await collection_of(Ticket).find_one(_by_reference(reference))
     if row is None:
         raise NotFound
     return row

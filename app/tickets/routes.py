@@ -5,10 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from app.accounts.deps import CurrentActor, TheIdempotency
-from app.accounts.errors import InvalidToken
+from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency
 from app.platform.clock import now
-from app.platform.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from app.platform.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.platform.etags import IfMatch, etag, is_unchanged
 from app.platform.http import json_response, no_content, problem_members, read_json
 from app.platform.idempotency import Answer
@@ -35,7 +34,6 @@ from .schemas import (
 )
 
 router = APIRouter(tags=["tickets"])
-SIGNED_OUT = (Unauthenticated, InvalidToken)
 TicketReference = Annotated[
     str,
     Path(

@@ -11,6 +11,7 @@ from .changes import complete
 from .lifecycle import Priority, Status, WaitingOn
 
 MAX_BULK = 100
+MAX_TAG = 50
 
 
 def _without_repeats(values: list[Any]) -> list[Any]:
@@ -26,7 +27,7 @@ def _refuse_repeats(values: list[Any]) -> list[Any]:
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200), STORABLE]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=10_000), STORABLE]
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=50), STORABLE]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TAG), STORABLE]
 Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_without_repeats)]
 Watchers = Annotated[list[Id], Field(max_length=50), AfterValidator(_without_repeats)]
 

@@ -89,6 +89,13 @@ class TestLoginWithMfa:
         assert await session_count() == before
         assert await collection_of(User).find_one({"_id": user["_id"]}) == user
 
+    async def test_takes_a_code_to_the_letter(self, nobody: AsyncClient) -> None:
+        await add_mfa_user()
+
+        answer = await log_in(nobody, otp=f"{code()} ")
+
+        assert answer.json()["code"] == "invalid_otp"
+
     async def test_refuses_another_secrets_code(self, nobody: AsyncClient) -> None:
         await add_mfa_user()
 

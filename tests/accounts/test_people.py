@@ -95,6 +95,11 @@ class TestRegister:
         assert [(e["field"], e["code"]) for e in answer.json()["errors"]] == [(field, code)]
         assert await user_count() == before
 
+    async def test_names_a_weak_password_beside_all_else(self, nobody: AsyncClient) -> None:
+        answer = await nobody.post("/api/register", json=registration(username=" ", password="short", email="x"))
+
+        assert [e["field"] for e in answer.json()["errors"]] == ["username", "password", "email"]
+
     @pytest.mark.parametrize("name", ["carol@example.com", "CAROL@EXAMPLE.COM", "  Carol@Example.com\t"])
     @pytest.mark.parametrize("is_old", [True, False])
     async def test_refuses_a_name_that_is_taken_in_any_case(

@@ -69,6 +69,11 @@ class TestReadUsers:
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
         assert [e["field"] for e in answer.json()["errors"]] == [query.partition("=")[0]]
 
+    async def test_asks_for_the_role_before_the_parameters(self, customer: Caller) -> None:
+        answer = await customer.get("/api/users?rol=Admin")
+
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
     @pytest.mark.parametrize("user_id", ["6740a1f0c3b2a1d4e5f60718", "6740a1f0c3b2a1d4e5f6071", "me", "%00", "%7B%7D"])
     async def test_unknown_ones_are_404(self, admin: Caller, user_id: str) -> None:
         for method in ("GET", "DELETE"):

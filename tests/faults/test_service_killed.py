@@ -134,8 +134,8 @@ class TestKilledAtEachCommand:
         self,
         make: Callable[[Desk], Request],
         events: int,
-        is_keyed: bool,  # noqa: FBT001
-        after: bool,  # noqa: FBT001
+        is_keyed: bool,
+        after: bool,
         mongod: Mongod,
         desk: Desk,
         victims: Victims,

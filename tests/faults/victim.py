@@ -42,18 +42,18 @@ class Death(monitoring.CommandListener):
         self._left = command
         self._after = after
 
-    def started(self, event: monitoring.CommandStartedEvent) -> None:  # noqa: ARG002
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
         if _is_counted.get():
             self._left -= 1
             self._die_if(not self._after)
 
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:  # noqa: ARG002
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         self._die_if(self._after)
 
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:  # noqa: ARG002
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
         self._die_if(self._after)
 
-    def _die_if(self, is_moment: bool) -> None:  # noqa: FBT001
+    def _die_if(self, is_moment: bool) -> None:
         if self._left == 0 and is_moment and _is_counted.get():
             os.kill(os.getpid(), signal.SIGKILL)
 

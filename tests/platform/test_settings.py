@@ -149,3 +149,19 @@ class TestExampleFile:
         assert SECRET not in text
         given = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("JWT_SECRET=")]
         assert [secret for secret in given if secret and secret.casefold() not in SAMPLE_SECRETS] == []
+
+
+class TestDatabase:
+    @pytest.mark.parametrize(
+        "uri",
+        ["db", "https://db", "mongodb://", "mongodb://user:hun@ter2@db/x", "mongodb://db:99999/x", "mongodb://db/a b$"],
+    )
+    def test_refuses_what_is_no_address_of_one(self, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        monkeypatch.setenv("MONGODB_URI", uri)
+
+        text = refusal()
+
+        assert text.startswith("MONGODB_URI: ")
+        assert "\n" not in text
+        assert "ter2" not in text

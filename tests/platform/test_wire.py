@@ -30,9 +30,13 @@ class NotePatch(PatchModel):
     owner: Id | None = None
 
 
-def wrong(data: object) -> dict[str, str]:
+class Folder(WireModel):
+    notes: list[Note]
+
+
+def wrong(data: object, model: type[WireModel] = Note) -> dict[str, str]:
     with pytest.raises(InvalidInput) as refusal:
-        Note.parse(data)
+        model.parse(data)
     return {error["field"]: error["code"] for error in refusal.value.extra["errors"]}
 
 
@@ -83,6 +87,11 @@ class TestParse:
         data = {"shortTitle": "a"} | {str(number): 1 for number in range(MAX_MEMBERS)}
 
         assert wrong(data) == {"": "too_many_fields"}
+
+    def test_looks_at_no_more_in_an_object_within(self) -> None:
+        members = {str(number): 1 for number in range(MAX_MEMBERS + 1)}
+
+        assert wrong({"notes": [members]}, Folder) == {"notes.0": "too_many_fields"}
 
     @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text()))
     def test_anything_is_either_a_note_or_refused(self, data: dict[str, Any]) -> None:

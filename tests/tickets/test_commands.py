@@ -101,6 +101,18 @@ class TestOpenTicket:
             await refused(answer, 422, "invalid_input")
             assert answer.json()["errors"][0]["field"] == field
 
+    async def test_all_wrong_people_are_named_at_once(self, agent: Caller, customer: Caller) -> None:
+        stranger = str(ObjectId())
+        people = {"assignedTo": customer.user_id, "requester": stranger, "watchers": [agent.user_id, stranger]}
+        answer = await agent.post("/api/tickets", json={"title": "t", "description": "d", **people})
+
+        await refused(answer, 422, "invalid_input")
+        assert {e["field"]: e["code"] for e in answer.json()["errors"]} == {
+            "assignedTo": "not_assignable",
+            "requester": "unknown_user",
+            "watchers": "unknown_user",
+        }
+
     async def test_the_assignee_must_work_tickets(self, agent: Caller, customer: Caller) -> None:
         body = {"title": "t", "description": "d", "assignedTo": customer.user_id}
         answer = await agent.post("/api/tickets", json=body)

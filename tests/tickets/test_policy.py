@@ -94,6 +94,11 @@ def test_a_customer_may_move(before: str, allowed: set[str]) -> None:
                 check_may_change(CUSTOMER, ticket, {"status": status})
 
 
+@pytest.mark.parametrize("status", [[], {}, ["Closed"], 5, None, "closed"])
+def test_what_is_no_status_is_left_to_the_schema(status: Any) -> None:
+    check_may_change(CUSTOMER, complete({"_id": ObjectId()}), {"status": status})
+
+
 def test_an_agent_may_set_every_field() -> None:
     check_may_open(AGENT, dict.fromkeys(SETTABLE, "x"))
     check_may_change(AGENT, complete({"_id": ObjectId()}), dict.fromkeys(SETTABLE, "x"))

@@ -107,6 +107,16 @@ class TestFilters:
 
         assert [error["field"] for error in answer.json()["errors"]] == ["foo", "limit", "sort", "status"]
 
+    @pytest.mark.parametrize(
+        "query", ["status=Open&status=Closed", "tag=a&tag=a", "limit=1&limit=2", "cursor=&cursor="]
+    )
+    async def test_none_may_come_twice(self, agent: Caller, query: str) -> None:
+        answer = await agent.get(f"/api/tickets?{query}")
+
+        [error] = answer.json()["errors"]
+        assert (answer.status_code, error["code"]) == (422, "repeated_parameter")
+        assert error["field"] == query.partition("=")[0]
+
 
 class TestPages:
     @pytest.mark.parametrize("sort", SORT_VALUES)
@@ -198,6 +208,15 @@ class TestHistory:
         answer = await agent.get(f"/api/tickets/{ticket['id']}/events?limt=3")
 
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "limt")
+
+    @pytest.mark.parametrize("query", ["limt=3", "limit=0", "limit=1&limit=2"])
+    async def test_access_comes_before_the_parameters(
+        self, customer: Caller, other_customer: Caller, query: str
+    ) -> None:
+        ticket = await open_ticket(customer)
+        answer = await other_customer.get(f"/api/tickets/{ticket['id']}/events?{query}")
+
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 class TestIfNoneMatch:

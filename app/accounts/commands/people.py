@@ -66,7 +66,6 @@ async def create_first_admin(username: str, password: str, *, passwords: Passwor
 async def _open_account(
     fields: Registration, role: Role, *, passwords: PasswordPool, now: datetime, once: MaybeOnce
 ) -> Row:
-    _require_strong(fields.password, fields.username, "password")
     users = collection_of(User)
     # New accounts are unique by index; this look is for the old ones, which have no usernameKey.
     if await users.find_one({"username": fields.username}, {"_id": 1}, collation=ANY_CASE):
@@ -144,7 +143,8 @@ async def change_password(
     user = await get_user(actor.id)
     if not await passwords.check(change.current_password, user["password"]):
         raise InvalidCredentials
-    _require_strong(change.new_password, actor.username, "newPassword")
+    if reason := weakness(change.new_password, actor.username):
+        raise InvalidInput(FieldError("newPassword", "weak_password", reason))
     version = user.get("passwordVersion", 0)
     hashed = await passwords.hash(change.new_password)
 
@@ -162,12 +162,6 @@ async def change_password(
         await sessions.update_one({"_id": actor.session_id}, own, session=session)
 
     await transaction(User, body_of)
-
-
-def _require_strong(password: str, username: str, field: str) -> None:
-    reason = weakness(password, username)
-    if reason:
-        raise InvalidInput(FieldError(field, "weak_password", reason))
 
 
 async def _set_fields(user_id: ObjectId, fields: dict[str, Any], session: AsyncClientSession | None = None) -> Row:

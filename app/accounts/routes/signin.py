@@ -5,12 +5,11 @@ from starlette.responses import Response
 
 from app.accounts.commands.people import register
 from app.accounts.commands.signin import Origin, SignedIn, refresh_session, sign_in, sign_out
-from app.accounts.deps import CurrentActor, TheIdempotency, ThePasswords, TheTokens
+from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency, ThePasswords, TheTokens
 from app.accounts.errors import (
     InvalidCredentials,
     InvalidOtp,
     InvalidRefreshToken,
-    InvalidToken,
     MfaRequired,
     RegistrationClosed,
     UsernameTaken,
@@ -26,14 +25,13 @@ from app.accounts.schemas import (
     user_out,
 )
 from app.platform.clock import now
-from app.platform.errors import TooManyRequests, Unauthenticated
+from app.platform.errors import TooManyRequests
 from app.platform.http import json_response, no_content, read_json
 from app.platform.idempotency import Answer
 from app.platform.openapi import Body, Success, describe
 from app.platform.wire import Row
 
 router = APIRouter(tags=["sign-in"])
-SIGNED_OUT = (Unauthenticated, InvalidToken)
 
 
 @router.post(

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.accounts.commands.people import change_password, change_profile, change_user, create_user, delete_user
-from app.accounts.deps import CurrentActor, TheIdempotency, ThePasswords, object_id
-from app.accounts.errors import InvalidCredentials, InvalidToken, LastAdmin, UsernameTaken
+from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency, ThePasswords, object_id
+from app.accounts.errors import InvalidCredentials, LastAdmin, UsernameTaken
 from app.accounts.queries import get_user, list_users, read_user
 from app.accounts.roles import Role
 from app.accounts.schemas import (
@@ -21,14 +21,13 @@ from app.accounts.schemas import (
     user_out,
 )
 from app.platform.clock import now
-from app.platform.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unauthenticated
+from app.platform.errors import Conflict, Forbidden, NotFound, TooManyRequests
 from app.platform.http import json_response, no_content, read_json
 from app.platform.idempotency import Answer
 from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe, query_parameter
 from app.platform.paging import page_response
 
 router = APIRouter()
-SIGNED_OUT = (Unauthenticated, InvalidToken)
 UserReference = Annotated[str, Path(alias="userId", description="The user's id", examples=[USER_EXAMPLE["id"]])]
 USER = Success(200, UserOut, USER_EXAMPLE)
 
