@@ -34,9 +34,10 @@ from .queries import get_any_ticket, get_ticket, get_tickets
 from .schemas import BulkPatch, TicketCreate, TicketPatch
 
 NUMBERS = "tickets"
+NOBODY: dict[str, Any] = {"assignedTo": None, "requester": None, "watchers": []}
 # How often a write is planned again because somebody else was faster.
 MAX_PLANS = 20
-MAX_PAUSE_S = 0.02
+MAX_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
         check_may_change(actor, ticket, body)
         if_match.check(ticket["version"])
         patch = TicketPatch.parse(body).given()
-        await _check_people(_changed(patch, ticket))
+        await _check_people(patch, ticket)
         plan = plan_change(ticket, patch, actor, now)
         try:
             return await _carry_out(actor, ticket, plan, now)
@@ -167,10 +168,13 @@ async def adopt_numbers() -> None:
 
 
 async def _plans() -> AsyncIterator[int]:
-    """Counts the tries at a change, with a pause that parts those who collided. Raises `Conflict` after the last."""
+    """Counts the tries at a change, with growing pauses that part those who collided.
+
+    Raises `Conflict` after the last.
+    """
     for attempt in range(MAX_PLANS):
         yield attempt
-        await asyncio.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - jitter, not a secret
+        await asyncio.sleep(random.uniform(0, min(0.005 * 2**attempt, MAX_PAUSE_S)))  # noqa: S311 - jitter, no secret
     raise Conflict
 
 
@@ -199,12 +203,12 @@ def _found(tickets: Mapping[ObjectId, Row], ticket_id: ObjectId) -> Row:
     return tickets[ticket_id]
 
 
-def _changed(patch: Mapping[str, Any], ticket: Row) -> dict[str, Any]:
-    return {name: value for name, value in patch.items() if value != ticket[name]}
+async def _check_people(fields: Mapping[str, Any], ticket: Mapping[str, Any] = NOBODY) -> None:
+    """Raises `InvalidInput` unless those newly named are active users, and the assignee works tickets.
 
-
-async def _check_people(fields: Mapping[str, Any]) -> None:
-    """Raises `InvalidInput` unless those who are named are active users, and the assignee works tickets."""
-    named = [(name, fields[name]) for name in ("assignedTo", "requester") if fields.get(name) is not None]
-    named += [("watchers", watcher) for watcher in fields.get("watchers", ())]
+    Those whom the ticket names already may stay, whatever became of them.
+    """
+    single = [(name, fields.get(name)) for name in ("assignedTo", "requester")]
+    named = [(name, value) for name, value in single if value is not None and value != ticket[name]]
+    named += [("watchers", watcher) for watcher in fields.get("watchers", ()) if watcher not in ticket["watchers"]]
     await require_users(named, workers=("assignedTo",))

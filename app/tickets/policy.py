@@ -53,7 +53,7 @@ def check_may_open(actor: Actor, fields: Mapping[str, Any]) -> None:
     if actor.may(Permission.WORK_TICKETS):
         return
     _refuse_fields(_other_than(fields, CUSTOMER_MAY_SEND))
-    if fields.get("requester") not in (None, str(actor.id)):
+    if str(fields.get("requester") or actor.id).lower() != str(actor.id):
         _refuse_fields(["requester"])
 
 

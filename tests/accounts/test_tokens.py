@@ -131,6 +131,12 @@ class TestAccess:
         assert decoded["exp"] - decoded["iat"] == ACCESS_TTL.total_seconds() == 3600
         assert TOKENS.read_access(token) == AccessClaims(USER, SESSION)
 
+    def test_one_from_a_copy_whose_clock_is_ahead_is_good(self) -> None:
+        issued = int(now().timestamp()) + 5
+        ahead = sign(HEADER, claims(iat=issued, exp=issued + 3600))
+
+        assert TOKENS.read_access(ahead) == AccessClaims(USER, SESSION)
+
     def test_the_forger_can_make_a_good_one_given_the_key(self) -> None:
         assert TOKENS.read_access(sign(HEADER, claims())) == AccessClaims(USER, SESSION)
         assert TOKENS.read_access(sign(HEADER | {"kid": "ours"}, claims())) == AccessClaims(USER, SESSION)

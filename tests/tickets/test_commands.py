@@ -313,3 +313,15 @@ class TestDeleteAndRestore:
 
         answer = await admin.post(f"/api/tickets/{ticket['id']}/restore")
         await refused(answer, 409, "restore_window_over", ticket["id"], 2)
+
+
+async def test_those_who_are_named_already_may_stay(agent: Caller, admin: Caller) -> None:
+    leaving, new = await add_user(Role.AGENT), await add_user(Role.AGENT)
+    ticket = await open_ticket(agent, watchers=[str(leaving["_id"])], assignedTo=str(leaving["_id"]))
+    await admin.patch(f"/api/users/{leaving['_id']}", json={"active": False})
+    watchers = [str(leaving["_id"]), str(new["_id"])]
+
+    answer = await patch(agent, ticket, {"watchers": watchers, "assignedTo": str(leaving["_id"])})
+    assert (answer.status_code, answer.json()["watchers"]) == (200, watchers)
+    other = await open_ticket(agent)
+    await refused(await patch(agent, other, {"watchers": watchers}), 422, "invalid_input", other["id"])
