@@ -44,6 +44,7 @@ class CommandNames(monitoring.CommandListener):
 COMMANDS = CommandNames()
 monitoring.register(COMMANDS)
 
+ALLOWED_ORIGIN = "https://app.example.com"
 URI_VARIABLE = "TEST_MONGODB_URI"
 RUN = pytest.StashKey[tuple[EmbeddedMongod, tempfile.TemporaryDirectory[str]]]()
 
@@ -76,7 +77,13 @@ def mongodb_uri() -> str:
 
 @pytest.fixture(scope="session")
 def settings(mongodb_uri: str) -> Settings:
-    return Settings(mongodb_uri=mongodb_uri, jwt_secret=SECRET, metrics_token="metrics", log_level="WARNING")
+    return Settings(
+        mongodb_uri=mongodb_uri,
+        jwt_secret=SECRET,
+        metrics_token="metrics",
+        allowed_origins=(ALLOWED_ORIGIN,),
+        log_level="WARNING",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +94,10 @@ async def app(settings: Settings) -> AsyncIterator[ASGIApp]:
 
 
 class running:  # noqa: N801 - reads as a phrase: `async with running(app)`
-    """Runs an application's lifespan and hands its state to each request, as a server would."""
+    """Runs an application's lifespan and hands its state to each request, as a server would.
+
+    One per process: starting another binds the document models to its client, and stopping it closes that.
+    """
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
