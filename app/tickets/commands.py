@@ -6,7 +6,7 @@ the values sound, does the ticket's state allow it.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -80,8 +80,7 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
     Raises `NotFound`, `Forbidden`, `VersionConflict`, `InvalidInput`, `IllegalTransition`, `NotEditable`,
     `ReopenWindowOver`, `Conflict`.
     """
-    patch: dict[str, Any] | None = None
-    async for _ in _plans():
+    for attempt in range(MAX_PLANS):
         ticket = complete(await get_ticket(actor, reference))
         check_may_change(actor, ticket, body)
         if_match.check(ticket["version"])
@@ -91,8 +90,8 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
         try:
             return await _carry_out(actor, ticket, plan, now)
         except StaleWrite:
-            continue
-    raise AssertionError  # _plans ends by raising
+            await _pause(attempt)
+    raise Conflict
 
 
 async def change_tickets(
@@ -106,7 +105,7 @@ async def change_tickets(
     bulk = BulkPatch.parse(body)
     patch = bulk.patch.given()
     await _check_people(patch)
-    async for _ in _plans():
+    for attempt in range(MAX_PLANS):
         found = await get_tickets(actor, bulk.ids)
         outcomes: list[Outcome] = []
         writes: list[Insert | Update] = []
@@ -122,8 +121,8 @@ async def change_tickets(
         try:
             return await commit(writes, once=once, result=outcomes)
         except StaleWrite:
-            continue
-    raise AssertionError  # _plans ends by raising
+            await _pause(attempt)
+    raise Conflict
 
 
 async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now: datetime) -> None:
@@ -131,20 +130,22 @@ async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now:
 
     Raises `NotFound`, `Forbidden`, `VersionConflict`.
     """
-    async for _ in _plans():
+    for attempt in range(MAX_PLANS):
         ticket = complete(await get_ticket(actor, reference))
         actor.require(Permission.DELETE_TICKETS)
         if_match.check(ticket["version"])
         try:
             await _carry_out(actor, ticket, plan_deletion(ticket, now), now)
         except StaleWrite:
-            continue
-        return
+            await _pause(attempt)
+        else:
+            return
+    raise Conflict
 
 
 async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: Once[Row] | None = None) -> Row:
     """Brings a deleted ticket back. Raises `Forbidden`, `NotFound`, `NotDeleted`, `RestoreWindowOver`."""
-    async for _ in _plans():
+    for attempt in range(MAX_PLANS):
         if not actor.may(Permission.DELETE_TICKETS):
             await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
             actor.require(Permission.DELETE_TICKETS)
@@ -156,8 +157,8 @@ async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: O
         try:
             return await _carry_out(actor, ticket, plan_restoration(ticket, now), now, once)
         except StaleWrite:
-            continue
-    raise AssertionError  # _plans ends by raising
+            await _pause(attempt)
+    raise Conflict
 
 
 async def adopt_numbers() -> None:
@@ -167,15 +168,9 @@ async def adopt_numbers() -> None:
         await raise_to(NUMBERS, newest["number"])
 
 
-async def _plans() -> AsyncIterator[int]:
-    """Counts the tries at a change, with growing pauses that part those who collided.
-
-    Raises `Conflict` after the last.
-    """
-    for attempt in range(MAX_PLANS):
-        yield attempt
-        await asyncio.sleep(random.uniform(0, min(0.005 * 2**attempt, MAX_PAUSE_S)))  # noqa: S311 - jitter, no secret
-    raise Conflict
+async def _pause(attempt: int) -> None:
+    """Parts those who collided, the longer the more often they did."""
+    await asyncio.sleep(random.uniform(0, min(0.005 * 2**attempt, MAX_PAUSE_S)))  # noqa: S311 - jitter, no secret
 
 
 async def _carry_out(actor: Actor, ticket: Row, plan: Plan, now: datetime, once: Once[Row] | None = None) -> Row:
