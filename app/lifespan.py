@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from types import FrameType
 from typing import TypedDict
 
 from fastapi import FastAPI
@@ -15,6 +18,7 @@ from app.accounts.documents import Session, User
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.events.cursor import Cursors
+from app.events.follow import EventFollower
 from app.events.log import Event
 from app.events.replay import EventReader
 from app.platform.clock import now
@@ -24,13 +28,16 @@ from app.platform.log import configure_logging
 from app.platform.mongo import connect, prepare
 from app.platform.sequence import Counter
 from app.platform.wire import Row
+from app.realtime.documents import UsedTicket
+from app.realtime.hub import Hub
+from app.realtime.relay import WATCHED, relay
 from app.settings import Settings
 from app.tickets.commands import adopt_numbers
 from app.tickets.documents import Ticket
 
 logger = logging.getLogger(__name__)
 
-DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter]
+DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket]
 # A database that is there is mostly ready within this; one that is not must not keep /healthz from answering.
 FIRST_TRY_S = 2
 RETRY_S = 1
@@ -52,6 +59,9 @@ class State(TypedDict):
     passwords: PasswordPool
     idempotency: Idempotency
     events: EventReader
+    follower: EventFollower
+    hub: Hub
+    allowed_origins: frozenset[str]
     registration_is_open: bool
 
 
@@ -64,25 +74,73 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
         secret = settings.jwt_secret.get_secret_value()
         database = Database(connect(settings.mongodb_uri))
         passwords = PasswordPool()
+        events = EventReader(Cursors(derive_key(secret, "event-cursor")))
+        follower = EventFollower(events, WATCHED)
+        hub = Hub(events)
         preparing = asyncio.create_task(_prepare(database, settings, passwords))
-        await asyncio.wait({preparing}, timeout=FIRST_TRY_S)
+        working = asyncio.create_task(_go_live(preparing, follower, hub))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_TRY_S):
+                await hub.is_open.wait()
         try:
-            yield State(
-                database=database,
-                tokens=Tokens(secret),
-                passwords=passwords,
-                idempotency=Idempotency(derive_key(secret, "idempotency")),
-                events=EventReader(Cursors(derive_key(secret, "event-cursor"))),
-                registration_is_open=settings.registration == "on",
-            )
+            with _told_to_stop(hub.close):
+                yield State(
+                    database=database,
+                    tokens=Tokens(secret),
+                    passwords=passwords,
+                    idempotency=Idempotency(derive_key(secret, "idempotency")),
+                    events=events,
+                    follower=follower,
+                    hub=hub,
+                    allowed_origins=frozenset(settings.allowed_origins),
+                    registration_is_open=settings.registration == "on",
+                )
         finally:
+            working.cancel()
             preparing.cancel()
             with suppress(asyncio.CancelledError):
-                await preparing
+                await working
             passwords.close()
             await database.handle.client.close()
 
     return lifespan
+
+
+async def _go_live(preparing: asyncio.Task[None], follower: EventFollower, hub: Hub) -> None:
+    """What goes on beside the requests, as soon as the database is prepared."""
+    await preparing
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay(follower, hub))
+        group.create_task(hub.watch())
+
+
+@contextmanager
+def _told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` on the signals that end the server, before the server's own doing.
+
+    It waits for open answers to end, and an event stream has no end of its own. Python hands signals to the main
+    thread alone; elsewhere there are none to hear.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop)
+        previous = before[signal.Signals(number)]
+        if callable(previous):
+            previous(number, frame)
+
+    for number, previous in before.items():
+        if callable(previous):  # a signal that nobody handles keeps its effect
+            signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 async def _prepare(database: Database, settings: Settings, passwords: PasswordPool) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from bson import ObjectId
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 from app.platform.clock import now
 from app.platform.errors import NotFound, Unauthenticated
@@ -19,13 +20,20 @@ from .tokens import Tokens
 SIGNED_OUT = (Unauthenticated, InvalidToken)
 
 
+def bearer_token(connection: HTTPConnection) -> str | None:
+    """What the `Authorization` header carries; None without a bearer token."""
+    scheme, _, token = connection.headers.get("authorization", "").strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 async def current_actor(request: Request) -> Actor:
     """The signed-in user. Raises `Unauthenticated` without a token, `InvalidToken` for one that is not good."""
-    scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = bearer_token(request)
+    if token is None:
         raise Unauthenticated
     tokens: Tokens = request.state.tokens
-    actor = await actor_of(tokens.read_access(token.strip()), now())
+    request.state.claims = tokens.read_access(token)
+    actor = await actor_of(request.state.claims, now())
     request.state.actor = actor
     return actor
 

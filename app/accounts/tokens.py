@@ -8,9 +8,11 @@ import hashlib
 import hmac
 import re
 import time
+import uuid
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 from bson import ObjectId
@@ -26,7 +28,11 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068's media type
 ACCESS_TTL = timedelta(hours=1)
 # How far ahead the clock of another copy of the service may be; PyJWT by itself would refuse its newest tokens.
 CLOCK_SKEW_S = 30
+# Long enough to open a stream with; it is part of a URL, and those are written down in many places.
+TICKET_TTL = timedelta(seconds=30)
+TICKET_TYPE = "st+jwt"
 REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub", "sid"]
+TICKET_REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub", "sid", "jti", "until"]
 _REFRESH = re.compile(r"rt_([0-9a-f]{24})_(0|[1-9][0-9]{0,8})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -34,6 +40,16 @@ _REFRESH = re.compile(r"rt_([0-9a-f]{24})_(0|[1-9][0-9]{0,8})_([A-Za-z0-9_-]{43}
 class AccessClaims:
     user_id: ObjectId
     session_id: ObjectId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TicketClaims:
+    """A ticket to one live stream: whose, which one, and until when it can be used at first."""
+
+    access: AccessClaims
+    id: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +69,34 @@ class Tokens:
     def __init__(self, secret: str) -> None:
         self._access_key = secret.encode()
         self._refresh_key = derive_key(secret, "refresh-token")
+        self._ticket_key = derive_key(secret, "stream-ticket")
 
     def access(self, user_id: ObjectId, session_id: ObjectId, now: datetime) -> str:
-        claims = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": str(user_id),
-            "sid": str(session_id),
-            "iat": now,
-            "exp": now + ACCESS_TTL,
-        }
-        return jwt.encode(claims, self._access_key, ALGORITHM, headers={"typ": TOKEN_TYPE})
+        claims = {"sub": str(user_id), "sid": str(session_id), "iat": now, "exp": now + ACCESS_TTL}
+        return _sign(claims, self._access_key, TOKEN_TYPE)
 
     def read_access(self, token: str) -> AccessClaims:
         """Raises `InvalidToken` for everything but an unexpired token of ours."""
-        try:
-            decoded = jwt.decode_complete(
-                token,
-                self._access_key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                options={"require": REQUIRED_CLAIMS, "verify_iat": False},
-            )
-            claims = decoded["payload"]
-            if decoded["header"].get("typ") != TOKEN_TYPE or "crit" in decoded["header"]:
-                raise InvalidToken
-            if claims["iat"] > time.time() + CLOCK_SKEW_S:
-                raise InvalidToken
-            return AccessClaims(ObjectId(claims["sub"]), ObjectId(claims["sid"]))
-        except (jwt.PyJWTError, ValueError, TypeError, InvalidId):
-            raise InvalidToken from None
+        claims = _read(token, self._access_key, TOKEN_TYPE, REQUIRED_CLAIMS)
+        if not isinstance(claims["iat"], int | float) or claims["iat"] > time.time() + CLOCK_SKEW_S:
+            raise InvalidToken
+        return _access_claims(claims, "exp")
+
+    def stream_ticket(self, access: AccessClaims, now: datetime) -> str:
+        """A ticket for a live stream, in place of the access token, which has no place in a URL."""
+        claims = {
+            "sub": str(access.user_id),
+            "sid": str(access.session_id),
+            "jti": uuid.uuid4().hex,
+            "exp": now + TICKET_TTL,
+            "until": int(access.expires_at.timestamp()),
+        }
+        return _sign(claims, self._ticket_key, TICKET_TYPE)
+
+    def read_stream_ticket(self, ticket: str) -> TicketClaims:
+        """Also a ticket whose time for its first use is over. Raises `InvalidToken` if it is not one of ours."""
+        claims = _read(ticket, self._ticket_key, TICKET_TYPE, TICKET_REQUIRED_CLAIMS, verify_exp=False)
+        return TicketClaims(_access_claims(claims, "until"), claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
 
     def refresh(self, session_id: ObjectId, generation: int) -> str:
         return f"rt_{session_id}_{generation}_{self._refresh_mac(str(session_id), generation)}"
@@ -101,3 +114,30 @@ class Tokens:
     def _refresh_mac(self, session_id: str, generation: int) -> str:
         mac = hmac.digest(self._refresh_key, f"{session_id}:{generation}".encode(), hashlib.sha256)
         return urlsafe_b64encode(mac).decode().rstrip("=")
+
+
+def _sign(claims: dict[str, Any], key: bytes, token_type: str) -> str:
+    return jwt.encode({"iss": ISSUER, "aud": AUDIENCE, **claims}, key, ALGORITHM, headers={"typ": token_type})
+
+
+def _read(token: str, key: bytes, token_type: str, required: list[str], *, verify_exp: bool = True) -> dict[str, Any]:
+    """The claims of a token of this type that was signed with this key. Raises `InvalidToken`."""
+    options: Any = {"require": required, "verify_iat": False, "verify_exp": verify_exp}
+    try:
+        decoded = jwt.decode_complete(
+            token, key, algorithms=[ALGORITHM], audience=AUDIENCE, issuer=ISSUER, options=options
+        )
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise InvalidToken from None
+    if decoded["header"].get("typ") != token_type or "crit" in decoded["header"]:
+        raise InvalidToken
+    claims: dict[str, Any] = decoded["payload"]
+    return claims
+
+
+def _access_claims(claims: dict[str, Any], expiry: str) -> AccessClaims:
+    try:
+        expires_at = datetime.fromtimestamp(claims[expiry], UTC)
+        return AccessClaims(ObjectId(claims["sub"]), ObjectId(claims["sid"]), expires_at)
+    except (ValueError, TypeError, OverflowError, InvalidId):
+        raise InvalidToken from None

@@ -15,6 +15,17 @@ class _RequestIdFilter(logging.Filter):
         return True
 
 
+class _NoHandshakes(logging.Filter):
+    """Uvicorn's line on each WebSocket has its query string, and with it one-time tickets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return '"WebSocket %s"' not in str(record.msg)
+
+
+# One object, since adding it again does nothing.
+_NO_HANDSHAKES = _NoHandshakes()
+
+
 def configure_logging(level: str) -> None:
     """Sends everything, the server's own lines included, to standard output as JSON."""
     handler = logging.StreamHandler(sys.stdout)
@@ -31,6 +42,7 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.NOTSET)  # the level asked for goes for it, too
+    logging.getLogger("uvicorn.error").addFilter(_NO_HANDSHAKES)
     # Its lines would hold query strings, and with them one-time tickets; ours don't.
     logging.getLogger("uvicorn.access").disabled = True
     # The driver logs each failed heartbeat with a traceback at INFO and below; the outage is logged once, by us.

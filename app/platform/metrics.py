@@ -18,6 +18,13 @@ REQUESTS_IN_PROGRESS = Gauge("http_requests_in_progress", "Requests being answer
 PASSWORD_CHECKS_WAITING = Gauge("password_checks_waiting", "Password hashes waiting for or using a thread")
 PASSWORD_CHECKS_REFUSED = Counter("password_checks_refused_total", "Password hashes refused because too many waited")
 TRANSACTION_RETRIES = Counter("database_transaction_retries_total", "Transactions run again after a transient error")
+EVENT_STREAM_LAG = Gauge(
+    "event_stream_lag_seconds",
+    "By how much live events trail the event log; -1 before the database was first reached",
+)
+STREAMS = Gauge("event_streams", "Clients connected to live events", ["door"])
+STREAMS_ENDED = Counter("event_streams_ended_total", "Live streams that the service ended, by close code", ["code"])
+EVENTS_DELIVERED = Counter("event_streams_delivered_total", "Events written to live streams")
 DATABASE_UP = Gauge("database_up", "Whether the last look at the database succeeded (1) or not (0)")
 
 

@@ -40,13 +40,20 @@ class RequestScope:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         token = request_id_var.set(request_id)
+        if scope["type"] == "websocket":
+            # It knows itself when it is over and why; as a request it would be one that takes hours.
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                request_id_var.reset(token)
+            return
         exchange = _Exchange(send, request_id)
         try:
             with REQUESTS_IN_PROGRESS.track_inprogress():
@@ -86,14 +93,17 @@ class _Exchange:
 
 
 class HeadAsGet:
-    """Answers HEAD as GET (RFC 9110 §9.3.2); the server leaves out the body, whose length is still told."""
+    """Answers HEAD as GET (RFC 9110 §9.3.2); the server leaves out the body, whose length is still told.
+
+    `state["is_head"]` is for answers whose body has no end.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), "is_head": True}}
         await self.app(scope, receive, send)
 
 

@@ -69,12 +69,13 @@ _success_examples: dict[tuple[str, int], Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """An answer of the good kind: its model (none for an empty body), an example of it, and its headers."""
+    """An answer of the good kind: its model (none for an empty body or text), an example of it, and its headers."""
 
     status: int
     model: type[WireModel] | None = None
     example: Any = None
     headers: tuple[str, ...] = ()
+    media_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ def _success(success: Success) -> dict[str, Any]:
     if success.model is not None:
         schema = _reference(success.model, "serialization")
         described["content"] = {JSON: {"schema": schema, "example": success.example}}
+    elif success.media_type != JSON:
+        described["content"] = {success.media_type: {"schema": {"type": "string"}, "example": success.example}}
     if success.headers:
         described["headers"] = _headers({name: _RESPONSE_HEADERS[name] for name in success.headers})
     return described

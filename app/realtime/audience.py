@@ -8,15 +8,26 @@ from bson import ObjectId
 from app.accounts.actor import Actor
 from app.accounts.roles import Permission
 
+# Those who hear of everything; beside them, each other user is a group of their own.
+STAFF = "staff"
+Group = str | ObjectId
 
-def hears_all(actor: Actor) -> bool:
-    """Does this actor hear of every event?"""
-    return actor.may(Permission.WORK_TICKETS)
+
+def group_of(actor: Actor) -> Group:
+    """The group that the actor hears with."""
+    return STAFF if actor.may(Permission.WORK_TICKETS) else actor.id
 
 
-def may_hear(actor: Actor, event: Mapping[str, Any], requester: ObjectId | None) -> bool:
-    """May this actor hear of this event? `requester` is the ticket's present one, not the one at the time.
+def addressees(event: Mapping[str, Any], requester: ObjectId | None) -> tuple[Group, ...]:
+    """The groups that hear of the event. `requester` is the ticket's present one, which may not be the event's.
 
     A Customer hears of the deletion of a ticket, unlike a list, which no longer has it.
     """
-    return hears_all(actor) or (not event["internal"] and requester == actor.id)
+    if event["internal"] or requester is None:
+        return (STAFF,)
+    return (STAFF, requester)
+
+
+def may_hear(actor: Actor, event: Mapping[str, Any], requester: ObjectId | None) -> bool:
+    """May this actor hear of this event?"""
+    return group_of(actor) in addressees(event, requester)

@@ -5,7 +5,7 @@ from app.events.replay import EventReader, Logged, PositionLost, Stretch
 from app.platform.paging import parse_limit
 from app.tickets.queries import requesters_of
 
-from .audience import hears_all, may_hear
+from .audience import STAFF, group_of, may_hear
 from .errors import ResyncRequired
 
 # What one read looks through for somebody who hears little of it; the cursor then leads on from there.
@@ -19,19 +19,22 @@ async def read_news(actor: Actor, reader: EventReader, *, since: str | None, lim
     """
     wanted = parse_limit(limit)
     if since is None:
-        return Stretch([], await reader.end())
+        return await reader.end()
     try:
-        stretch = await reader.after(since, at_most=wanted if hears_all(actor) else MAX_SCANNED)
+        scanned = wanted if group_of(actor) == STAFF else MAX_SCANNED
+        stretch = await reader.after(await reader.locate(since), at_most=scanned)
     except PositionLost:
-        raise ResyncRequired(await reader.end()) from None
-    heard = await _heard_by(actor, stretch.events)
+        raise ResyncRequired((await reader.end()).next_cursor) from None
+    heard = await heard_by(actor, stretch.events)
     if len(heard) <= wanted:
-        return Stretch(heard, stretch.next_cursor)
-    return Stretch(heard[:wanted], heard[wanted - 1].cursor)
+        return Stretch(heard, stretch.position, stretch.next_cursor)
+    last = heard[wanted - 1]
+    return Stretch(heard[:wanted], last.position, last.cursor)
 
 
-async def _heard_by(actor: Actor, events: list[Logged]) -> list[Logged]:
-    if hears_all(actor):
+async def heard_by(actor: Actor, events: list[Logged]) -> list[Logged]:
+    """Those of the events that the actor may hear of, now that their tickets may be another's."""
+    if group_of(actor) == STAFF or not events:
         return events
     requesters = await requesters_of({event.row["ticketId"] for event in events})
     return [event for event in events if may_hear(actor, event.row, requesters.get(event.row["ticketId"]))]

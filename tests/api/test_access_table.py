@@ -101,6 +101,8 @@ TABLE = [
     Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
     Row("GET /api/events",                        (NO_TOKEN, 200,       200,       200,       200)),
+    Row("HEAD /api/events/stream",                (NO_TOKEN, 200,       200,       200,       200)),
+    Row("POST /api/realtime/ticket",              (NO_TOKEN, 201,       201,       201,       201)),
     Row("GET /api/users/{userId}",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("PATCH /api/users/{userId}",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
         lambda _: {"role": "Agent"}),
@@ -118,7 +120,9 @@ def routes() -> set[str]:
 
 
 def test_the_table_and_the_routes_are_the_same() -> None:
-    assert {row.operation.replace("{deleted_id}", "{ticketId}") for row in TABLE} == routes()
+    # A stream has no end that a table could wait for; HEAD asks for the same and gets the same refusals.
+    as_documented = {"{deleted_id}": "{ticketId}", "HEAD ": "GET "}
+    assert {re.sub("|".join(as_documented), lambda m: as_documented[m[0]], row.operation) for row in TABLE} == routes()
 
 
 async def prepared(callers: Callers) -> Objects:
@@ -134,7 +138,10 @@ async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) 
     method, path = row.operation.split()
     path = path.format(ticketId=objects.ticket_id, deleted_id=objects.deleted_id, userId=objects.user_id)
     body = row.body(objects) if row.body else None
-    return await client.request(method, path, json=body, headers=headers)
+    answer = await client.request(method, path, json=body, headers=headers)
+    if method == "HEAD" and answer.is_error:  # a refusal has an end, and a body to look at
+        answer = await client.get(path, headers=headers)
+    return answer
 
 
 async def everything() -> list[list[StoredRow]]:

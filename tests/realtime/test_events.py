@@ -10,7 +10,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.accounts.tokens import derive_key
 from app.events.cursor import Cursors, LogPosition
 from app.events.log import Event
-from app.events.replay import _log_id
+from app.events.replay import EventReader
 from app.platform.mongo import collection_of
 from tests.callers import Caller, Callers
 from tests.conftest import SECRET
@@ -163,7 +163,7 @@ class TestResync:
 
     async def position(self, caller: Caller) -> LogPosition:
         await open_ticket(caller)
-        position = CURSORS.decode(await _log_id(), await present(caller))
+        position = CURSORS.decode(await EventReader(CURSORS).log_id(), await present(caller))
         assert position is not None
         return position
 
@@ -178,12 +178,12 @@ class TestResync:
         seconds = int.from_bytes(token[1:5]) + 3600
         coming = replace(position, token=token[:1] + seconds.to_bytes(4) + token[5:])
 
-        await self.lost(agent, CURSORS.encode(await _log_id(), coming))
+        await self.lost(agent, CURSORS.encode(await EventReader(CURSORS).log_id(), coming))
 
     async def test_from_a_past_that_was_undone(self, agent: Caller) -> None:
         position = replace(await self.position(agent), known_event=ObjectId())
 
-        await self.lost(agent, CURSORS.encode(await _log_id(), position))
+        await self.lost(agent, CURSORS.encode(await EventReader(CURSORS).log_id(), position))
 
     async def test_from_another_database(self, agent: Caller) -> None:
         cursor = await present(agent)

@@ -1,0 +1,214 @@
+"""`GET /ws`: live events over a WebSocket."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pymongo.errors import PyMongoError
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
+from app.accounts.deps import bearer_token
+from app.accounts.errors import InvalidToken
+from app.accounts.tokens import AccessClaims, Tokens
+from app.platform.clock import now
+from app.platform.errors import AppError, InvalidInput
+from app.platform.http import is_outage
+from app.platform.metrics import EVENTS_DELIVERED
+from app.platform.websocket import WebSocketConnection, text_frame
+
+from .commands import redeem_ticket
+from .feed import Feed, Resync
+from .hub import Hub, Listener
+from .origins import is_allowed_origin
+from .protocol import (
+    AUTH_TIMEOUT,
+    FAULT,
+    NO_TOKEN,
+    NOT_READY,
+    OTHER_USER,
+    TOO_MANY_MESSAGES,
+    WRONG_ORIGIN,
+    AuthFrame,
+    CloseCode,
+    Ending,
+    Options,
+    StreamEnds,
+    options_of,
+    ready_frame,
+    resync_frame,
+)
+from .ring import Broadcast
+
+logger = logging.getLogger(__name__)
+
+DOOR = "websocket"
+AUTH_WITHIN_S = 10
+# A client has nothing to say but who it is, once an hour.
+MAX_MESSAGES = 20
+MESSAGES_WITHIN_S = 60.0
+
+
+class LiveSocket:
+    """The ASGI application behind `/ws`; one call is one connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = WebSocketConnection(receive, send)
+        await connection.accept()
+        try:
+            await _Visit(HTTPConnection(scope), connection).run()
+        except StreamEnds as end:
+            await connection.close(end.ending.code, end.ending.reason)
+
+
+class _Visit:
+    """One client's stay, from the handshake to the end."""
+
+    def __init__(self, request: HTTPConnection, connection: WebSocketConnection) -> None:
+        self._request = request
+        self._connection = connection
+        self._tokens: Tokens = request.state.tokens
+        self._hub: Hub = request.state.hub
+        self._messages = 0
+        self._messages_since = time.monotonic()
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Raises `StreamEnds`."""
+        if not is_allowed_origin(self._request.headers, self._request.state.allowed_origins):
+            raise StreamEnds(WRONG_ORIGIN)
+        self._hub.check_open()
+        try:
+            claims, options = await self._introduction()
+            listener = Listener(DOOR, claims, self._end)
+            await self._hub.enter(listener)
+        except AppError as error:
+            raise StreamEnds(_ending_for(error)) from None
+        except PyMongoError:
+            raise StreamEnds(NOT_READY) from None
+        try:
+            await self._stay(listener, options)
+        finally:
+            self._hub.leave(listener)
+
+    async def _introduction(self) -> tuple[AccessClaims, Options]:
+        """Who it is, by header, ticket or first message, and what they want to hear."""
+        options = options_of(self._request.query_params, "ticket")
+        if "authorization" in self._request.headers:
+            token = bearer_token(self._request)
+            if token is None:
+                raise InvalidToken
+            return self._tokens.read_access(token), options
+        if "ticket" in self._request.query_params:
+            ticket = self._request.query_params["ticket"]
+            return await redeem_ticket(ticket, DOOR, tokens=self._tokens, now=now()), options
+        try:
+            async with asyncio.timeout(AUTH_WITHIN_S):
+                first = await self._read()
+        except TimeoutError:
+            raise StreamEnds(AUTH_TIMEOUT) from None
+        if first is None:
+            raise StreamEnds(NO_TOKEN)  # gone; nobody hears this
+        given = first.model_dump(include=first.model_fields_set & Options.model_fields.keys())
+        return self._tokens.read_access(first.token), options.model_copy(update=given)
+
+    async def _stay(self, listener: Listener, options: Options) -> None:
+        try:
+            feed, cursor, resync = await self._hub.open_feed(listener, options, self._take)
+        except PyMongoError:
+            raise StreamEnds(NOT_READY) from None
+        self._connection.write(text_frame(ready_frame(cursor)))
+        if resync:
+            self._connection.write(text_frame(resync_frame(resync.cursor)))
+        telling = asyncio.create_task(self._tell(listener, feed))
+        try:
+            while (message := await self._read()) is not None:
+                await self._renew(listener, message, options)
+                self._connection.write(text_frame(ready_frame(feed.cursor)))
+        finally:
+            telling.cancel()
+
+    def _take(self, item: Broadcast) -> bool:
+        """Writes an event at once, if the reader has read most of those before."""
+        if not self._connection.is_keeping_up:
+            return False
+        self._connection.write(item.websocket_frame)
+        return True
+
+    async def _tell(self, listener: Listener, feed: Feed) -> None:
+        """Writes what `_take` could not: what was missed, and what came while the reader was busy."""
+        try:
+            while listener.ending is None:
+                news = await feed.next()
+                if isinstance(news, Resync):
+                    self._connection.write(text_frame(resync_frame(news.cursor)))
+                elif listener.ending is None:
+                    self._connection.write(b"".join(item.websocket_frame for item in news))
+                    EVENTS_DELIVERED.inc(len(news))
+                await self._connection.caught_up()
+        except Exception as error:
+            if not is_outage(error):
+                logger.exception("a live stream broke off")
+            self._hub.end(listener, NOT_READY if is_outage(error) else FAULT)
+
+    async def _renew(self, listener: Listener, message: AuthFrame, options: Options) -> None:
+        """Goes on with another token. Raises `StreamEnds`."""
+        try:
+            claims = self._tokens.read_access(message.token)
+            if claims.user_id != listener.claims.user_id:
+                raise StreamEnds(OTHER_USER)
+            if _differs(message, options):
+                raise StreamEnds(Ending(CloseCode.NOT_UNDERSTOOD, "A renewal can't change what the stream tells"))
+            await self._hub.renew(listener, claims)
+        except AppError as error:
+            raise StreamEnds(_ending_for(error)) from None
+        except PyMongoError:
+            raise StreamEnds(NOT_READY) from None
+
+    async def _read(self) -> AuthFrame | None:
+        """The client's next message; None when it is gone. Raises `StreamEnds`."""
+        message = await self._connection.read()
+        if message is None:
+            return None
+        moment = time.monotonic()
+        if moment - self._messages_since > MESSAGES_WITHIN_S:
+            self._messages, self._messages_since = 0, moment
+        self._messages += 1
+        if self._messages > MAX_MESSAGES:
+            raise StreamEnds(TOO_MANY_MESSAGES)
+        try:
+            return AuthFrame.parse(_decoded(message))
+        except InvalidInput as error:
+            raise StreamEnds(_ending_for(error)) from None
+
+    def _end(self, ending: Ending) -> None:
+        self._closing = asyncio.create_task(self._connection.close(ending.code, ending.reason))
+
+
+def _decoded(message: str | bytes) -> Mapping[str, Any]:
+    """Raises `StreamEnds` for what is no JSON object."""
+    try:
+        value = orjson.loads(message) if isinstance(message, str) else None
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise StreamEnds(Ending(CloseCode.NOT_UNDERSTOOD, "A message is a JSON object, as text"))
+    return value
+
+
+def _differs(message: AuthFrame, options: Options) -> bool:
+    given = message.model_fields_set & {"ticket_id", "types"}
+    return any(getattr(message, name) != getattr(options, name) for name in given)
+
+
+def _ending_for(error: AppError) -> Ending:
+    match error:
+        case InvalidToken():
+            return NO_TOKEN
+        case InvalidInput():
+            return Ending(CloseCode.NOT_UNDERSTOOD, error.text)
+        case _:
+            return FAULT
