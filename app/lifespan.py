@@ -17,6 +17,7 @@ from app.accounts.commands.people import create_first_admin
 from app.accounts.documents import Session, User
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
+from app.events.consume import ConsumerRow
 from app.events.cursor import Cursors
 from app.events.follow import EventFollower
 from app.events.log import Event
@@ -37,7 +38,7 @@ from app.tickets.documents import Ticket
 
 logger = logging.getLogger(__name__)
 
-DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket]
+DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket, ConsumerRow]
 # A database that is there is mostly ready within this; one that is not must not keep /healthz from answering.
 FIRST_TRY_S = 2
 RETRY_S = 1

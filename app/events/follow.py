@@ -63,6 +63,8 @@ class EventFollower:
     """
 
     def __init__(self, reader: EventReader, watched: Mapping[type[Document], Sequence[str]]) -> None:
+        self.moved = asyncio.Event()
+        """Set with the next event, and then replaced by another."""
         self._reader = reader
         self._watched = watched
         self._heard_at: float | None = None
@@ -123,6 +125,8 @@ class EventFollower:
                         logged = self._reader.logged(change)
                         known = logged.position.known_event
                         self._behind_s = max(0.0, (now() - logged.row["at"]).total_seconds())
+                        self.moved.set()
+                        self.moved = asyncio.Event()
                         yield logged
                     else:
                         yield RowTouched(change["ns"]["coll"], change["documentKey"]["_id"])

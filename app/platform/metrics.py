@@ -22,6 +22,9 @@ EVENT_STREAM_LAG = Gauge(
     "event_stream_lag_seconds",
     "By how much live events trail the event log; -1 before the database was first reached",
 )
+CONSUMER_LAG = Gauge(
+    "event_consumer_lag_seconds", "How old the last event was that a consumer has just handled", ["consumer"]
+)
 STREAMS = Gauge("event_streams", "Clients connected to live events", ["door"])
 STREAMS_ENDED = Counter("event_streams_ended_total", "Live streams that the service ended, by close code", ["code"])
 EVENTS_DELIVERED = Counter("event_streams_delivered_total", "Events written to live streams")

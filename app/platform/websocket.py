@@ -6,6 +6,7 @@ the bound method that ASGI passes as `receive`. Tests on a real server hold this
 """
 
 import asyncio
+import time
 from contextlib import suppress
 
 from starlette.types import Receive, Send
@@ -16,6 +17,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 HIGH_WATER_BYTES = 64 * 1024
 # How long somebody may take, once closing, to read what is on its way and the close frame behind it; or twice that.
 CLOSE_GRACE_S = 10.0
+MINUTE_S = 60.0
 MAX_REASON_BYTES = 123
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _TEXT, _SHORT, _LONG = 0x81, 126, 127
@@ -32,10 +34,14 @@ def text_frame(payload: bytes) -> bytes:
     return bytes([_TEXT, _LONG]) + size.to_bytes(8) + payload
 
 
-class WebSocketConnection:
-    """One accepted WebSocket."""
+class TooManyMessages(Exception):
+    """The client says more than it can have to say."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+
+class WebSocketConnection:
+    """One WebSocket, whose client may send so many messages a minute."""
+
+    def __init__(self, receive: Receive, send: Send, *, messages_per_minute: int) -> None:
         protocol = getattr(receive, "__self__", None)
         if not isinstance(protocol, WebSocketsSansIOProtocol):
             message = "live events need uvicorn with its websockets implementation, which is its default"
@@ -43,6 +49,9 @@ class WebSocketConnection:
         self._protocol = protocol
         self._receive = receive
         self._send = send
+        self._allowed = messages_per_minute
+        self._minute = time.monotonic()
+        self._messages = 0
 
     async def accept(self, subprotocol: str | None = None) -> None:
         """Completes the handshake: no compression, no message over 64 KiB (closed with 1009)."""
@@ -57,10 +66,16 @@ class WebSocketConnection:
         self._look_later()
 
     async def read(self) -> str | bytes | None:
-        """The next message; None once the connection is closed, from whichever side."""
+        """The next message; None once the connection is closed, from whichever side. Raises `TooManyMessages`."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             return None
+        moment = time.monotonic()
+        if moment - self._minute > MINUTE_S:
+            self._messages, self._minute = 0, moment
+        self._messages += 1
+        if self._messages > self._allowed:
+            raise TooManyMessages
         text: str | None = message.get("text")
         return text if text is not None else message["bytes"]
 

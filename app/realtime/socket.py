@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from app.platform.clock import now
 from app.platform.errors import AppError, InvalidInput
 from app.platform.http import is_outage
 from app.platform.metrics import EVENTS_DELIVERED
-from app.platform.websocket import WebSocketConnection, text_frame
+from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
 
 from .commands import redeem_ticket
 from .feed import Feed, Resync
@@ -49,14 +48,13 @@ DOOR = "websocket"
 AUTH_WITHIN_S = 10
 # A client has nothing to say but who it is, once an hour.
 MAX_MESSAGES = 20
-MESSAGES_WITHIN_S = 60.0
 
 
 class LiveSocket:
     """The ASGI application behind `/ws`; one call is one connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = WebSocketConnection(receive, send)
+        connection = WebSocketConnection(receive, send, messages_per_minute=MAX_MESSAGES)
         await connection.accept()
         try:
             await _Visit(HTTPConnection(scope), connection).run()
@@ -72,8 +70,6 @@ class _Visit:
         self._connection = connection
         self._tokens: Tokens = request.state.tokens
         self._hub: Hub = request.state.hub
-        self._messages = 0
-        self._messages_since = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -170,15 +166,12 @@ class _Visit:
 
     async def _read(self) -> AuthFrame | None:
         """The client's next message; None when it is gone. Raises `StreamEnds`."""
-        message = await self._connection.read()
+        try:
+            message = await self._connection.read()
+        except TooManyMessages:
+            raise StreamEnds(TOO_MANY_MESSAGES) from None
         if message is None:
             return None
-        moment = time.monotonic()
-        if moment - self._messages_since > MESSAGES_WITHIN_S:
-            self._messages, self._messages_since = 0, moment
-        self._messages += 1
-        if self._messages > MAX_MESSAGES:
-            raise StreamEnds(TOO_MANY_MESSAGES)
         try:
             return AuthFrame.parse(_decoded(message))
         except InvalidInput as error:

@@ -1,0 +1,216 @@
+"""Consumers of the event log that must see each event, and act on it once, however many processes there are."""
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from beanie import Document
+from bson import ObjectId
+from pydantic import ConfigDict
+from pymongo import ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from app.platform.clock import now
+from app.platform.metrics import CONSUMER_LAG
+from app.platform.mongo import collection_of, transaction
+from app.platform.wire import Row, stored_name
+
+from .cursor import LogPosition
+from .follow import EventFollower
+from .log import Event
+from .replay import EventReader, PositionLost
+
+logger = logging.getLogger(__name__)
+
+# A holder that died is replaced after this long; one that lives renews three times as often.
+LEASE_S = 15
+RENEW_S = LEASE_S / 3
+AT_A_TIME = 100
+MAX_PAUSE_S = 30.0
+# How much older than the last event that was handled one may be that was not: events are named before they are
+# committed, which takes as long as a transaction may live (60 s), and by clocks that differ.
+OVERLAP = timedelta(minutes=5)
+
+Handler = Callable[[list[Row], AsyncClientSession], Awaitable[None]]
+
+
+class ConsumerRow(Document):
+    """How far a consumer has come, and which process is at it."""
+
+    model_config = ConfigDict(alias_generator=stored_name)
+
+    id: str  # type: ignore[assignment]  # the consumer's name
+    holder: str
+    held_until: datetime
+    token: bytes | None = None
+    """Where it stands in the log; none before it has begun."""
+    known_event: ObjectId | None = None
+    rereading: ObjectId | None = None
+    """While it reads the collection: the event that it has come to, by id."""
+
+    class Settings:
+        name = "consumers"
+
+
+class LeaseLost(Exception):
+    """Another process is at it by now; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a consumer stands: in the log, or, as long as `rereading` is set, in the collection before that."""
+
+    position: LogPosition
+    rereading: ObjectId | None = None
+
+    def as_row(self) -> Row:
+        return {
+            "token": self.position.token,
+            "knownEvent": self.position.known_event,
+            "rereading": self.rereading,
+        }
+
+
+async def consume(name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
+    """Hands every event to `handle`, in commit order, in the one process that holds the lease; for ever.
+
+    A consumer that is new begins with the first event there is. `handle` writes in the session that it is given: its
+    effects and the consumer's place commit together, so that a crash repeats nothing and loses nothing. Effects are to
+    be keyed by the event's `_id`, though: when the place has left the operations log, the events since are read from
+    the collection, ordered by id, and some of them, which were handled before, come again.
+    """
+    consumer = _Consumer(name, reader, follower, handle)
+    pause = 1.0
+    try:
+        while True:
+            try:
+                if await consumer.hold():
+                    await consumer.work()
+                    pause = 1.0
+                else:
+                    await asyncio.sleep(RENEW_S)
+            except LeaseLost:
+                consumer.doubt_lease()
+                logger.info("another process took over", extra={"consumer": name})
+            except PyMongoError as error:
+                consumer.doubt_lease()
+                logger.warning("a consumer waits", extra={"consumer": name, "reason": type(error).__name__})
+                await asyncio.sleep(1)
+            except Exception:  # a fault in a handler holds up its consumer, and nobody else
+                logger.exception("a consumer failed, and will try again", extra={"consumer": name})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_PAUSE_S)
+    finally:
+        with suppress(PyMongoError):
+            await consumer.release()
+
+
+class _Consumer:
+    def __init__(self, name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
+        self._name = name
+        self._me = uuid.uuid4().hex
+        self._reader = reader
+        self._follower = follower
+        self._handle = handle
+        self._place: _Place | None = None
+        self._renewed = -math.inf
+
+    async def hold(self) -> bool:
+        """Takes the lease, or prolongs it, if nobody else has it."""
+        if time.monotonic() - self._renewed < RENEW_S:
+            return True
+        # By the server's clock, which is the same for all.
+        is_free: Row = {"$or": [{"holder": self._me}, {"$expr": {"$lt": ["$heldUntil", "$$NOW"]}}]}
+        mine = {"_id": self._name, **is_free}
+        consumers = collection_of(ConsumerRow)
+        row = await consumers.find_one_and_update(mine, self._held(), return_document=ReturnDocument.AFTER)
+        if row is None:
+            self._place = None
+            with suppress(DuplicateKeyError):  # it is there: another process has it
+                await consumers.insert_one({"_id": self._name, "holder": self._me, "heldUntil": now()})
+                return await self.hold()
+            return False
+        self._renewed = time.monotonic()
+        self._place = _place_of(row)
+        return True
+
+    def doubt_lease(self) -> None:
+        """The next `hold` asks the database."""
+        self._renewed = -math.inf
+
+    async def work(self) -> None:
+        """Handles what there is, and waits a while for more. Raises `LeaseLost`."""
+        moved = self._follower.moved
+        if self._place is None:
+            await self._begin_again(None)
+        elif self._place.rereading is not None:
+            await self._reread(self._place, self._place.rereading)
+        else:
+            try:
+                stretch = await self._reader.after(self._place.position, at_most=AT_A_TIME)
+            except PositionLost:
+                logger.warning("the place in the event log is lost; reading the events", extra={"consumer": self._name})
+                await self._begin_again(self._place.position.known_event)
+                return
+            if stretch.events:
+                await self._advance([event.row for event in stretch.events], _Place(stretch.position))
+                return
+            CONSUMER_LAG.labels(self._name).set(0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await moved.wait()
+
+    async def release(self) -> None:
+        """Lets another process go on at once."""
+        await collection_of(ConsumerRow).update_one(
+            {"_id": self._name, "holder": self._me}, {"$set": {"heldUntil": now()}}
+        )
+
+    async def _begin_again(self, known: ObjectId | None) -> None:
+        """Goes on through the collection, from some time before the last event that is known to have been handled."""
+        # First the place to go on from afterwards: what is committed meanwhile is then seen twice rather than never.
+        end = (await self._reader.end()).position
+        start = ObjectId.from_datetime(known.generation_time - OVERLAP) if known else ObjectId(bytes(12))
+        await self._advance([], _Place(end, start))
+
+    async def _reread(self, place: _Place, last: ObjectId) -> None:
+        rows = await collection_of(Event).find({"_id": {"$gt": last}}).sort("_id", 1).limit(AT_A_TIME).to_list()
+        await self._advance(rows, replace(place, rereading=rows[-1]["_id"] if len(rows) == AT_A_TIME else None))
+
+    async def _advance(self, rows: list[Row], place: _Place) -> None:
+        """The effects of these events and the new place, together. Raises `LeaseLost`."""
+        before = self._place.as_row() if self._place else {"token": None}
+
+        async def body(session: AsyncClientSession) -> None:
+            mine = {"_id": self._name, "holder": self._me, **before}
+            outcome = await collection_of(ConsumerRow).update_one(mine, self._held(place), session=session)
+            if outcome.matched_count == 0:
+                raise LeaseLost
+            if rows:
+                await self._handle(rows, session)
+
+        await transaction(ConsumerRow, body)
+        self._place = place
+        self._renewed = time.monotonic()
+        if rows:
+            CONSUMER_LAG.labels(self._name).set(max(0.0, (now() - rows[-1]["at"]).total_seconds()))
+
+    def _held(self, place: _Place | None = None) -> list[dict[str, Any]]:
+        until = {"$add": ["$$NOW", LEASE_S * 1000]}
+        # A literal, because the bytes and ids of a place could be taken for expressions.
+        literals = {name: {"$literal": value} for name, value in (place.as_row() if place else {}).items()}
+        return [{"$set": {"holder": self._me, "heldUntil": until, **literals}}]
+
+
+def _place_of(row: Row) -> _Place | None:
+    if row.get("token") is None:
+        return None
+    return _Place(LogPosition(row["token"], row.get("knownEvent")), row.get("rereading"))
