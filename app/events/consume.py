@@ -21,7 +21,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from app.platform.clock import now
 from app.platform.metrics import CONSUMER_LAG
 from app.platform.mongo import collection_of, transaction
-from app.platform.wire import Row, stored_name
+from app.platform.wire import Id, Row, stored_name
 
 from .cursor import LogPosition
 from .follow import EventFollower
@@ -52,8 +52,8 @@ class ConsumerRow(Document):
     held_until: datetime
     token: bytes | None = None
     """Where it stands in the log; none before it has begun."""
-    known_event: ObjectId | None = None
-    rereading: ObjectId | None = None
+    known_event: Id | None = None
+    rereading: Id | None = None
     """While it reads the collection: the event that it has come to, by id."""
 
     class Settings:
