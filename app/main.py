@@ -4,6 +4,8 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app.accounts.routes import signin, users
+from app.graphql import routes as graphql
+from app.graphql.explorer import explorer_router
 from app.lifespan import lifespan_of
 from app.platform import health
 from app.platform.http import install_error_handlers
@@ -12,6 +14,7 @@ from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPre
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
 from app.realtime import routes as realtime
+from app.realtime.asyncapi import asyncapi_router
 from app.settings import Settings, load_settings
 from app.tickets import routes as tickets
 
@@ -46,12 +49,15 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Each further route costs those after it a look; the busiest come first.
     app.include_router(tickets.router)
+    app.include_router(graphql.router)
     app.include_router(realtime.router)
     app.include_router(signin.router)
     app.include_router(users.router)
     app.include_router(health.router)
     app.include_router(metrics_router(settings.metrics_token.get_secret_value() if settings.metrics_token else None))
     app.include_router(pages_router(TITLE))
+    app.include_router(asyncapi_router(TITLE, VERSION))
+    app.include_router(explorer_router())
     install_error_handlers(app)
     install_openapi(app)
     # The last added is the outermost.

@@ -3,10 +3,14 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bson import ObjectId
 from fastapi import FastAPI
 from httpx import AsyncClient
 from pymongo import monitoring
@@ -21,8 +25,11 @@ from app.lifespan import DOCUMENTS
 from app.main import create_app
 from app.platform.embedded import EmbeddedMongod
 from app.platform.mongo import collection_of
+from app.realtime.hub import Hub
 from app.settings import Settings
 from tests.callers import Caller, Callers
+from tests.factories.events import add_event
+from tests.live import DEADLINE_S, Live, LiveServer, eventually
 
 
 class CommandNames(monitoring.CommandListener):
@@ -47,6 +54,8 @@ class CommandNames(monitoring.CommandListener):
 COMMANDS = CommandNames()
 monitoring.register(COMMANDS)
 
+# Much longer than an event is on its way.
+MOMENT_S = 0.5
 ALLOWED_ORIGIN = "https://app.example.com"
 URI_VARIABLE = "TEST_MONGODB_URI"
 RUN = pytest.StashKey[tuple[EmbeddedMongod, tempfile.TemporaryDirectory[str]]]()
@@ -89,8 +98,19 @@ def settings(mongodb_uri: str) -> Settings:
     )
 
 
+class Started:
+    """A running application, and what its lifespan made for its requests."""
+
+    def __init__(self, app: ASGIApp, state: Mapping[str, Any]) -> None:
+        self._app = app
+        self.state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "state": dict(self.state)}, receive, send)
+
+
 @pytest.fixture(scope="session")
-async def app(settings: Settings) -> AsyncIterator[ASGIApp]:
+async def app(settings: Settings) -> AsyncIterator[Started]:
     """The application, started, on this worker's database."""
     async with running(create_app(settings)) as started:
         yield started
@@ -106,16 +126,47 @@ class running:  # noqa: N801 - reads as a phrase: `async with running(app)`
         self._app = app
         self._lifespan = app.router.lifespan_context(app)
 
-    async def __aenter__(self) -> ASGIApp:
-        state = await self._lifespan.__aenter__() or {}
-
-        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._app({**scope, "state": dict(state)}, receive, send)
-
-        return with_state
+    async def __aenter__(self) -> Started:
+        return Started(self._app, await self._lifespan.__aenter__() or {})
 
     async def __aexit__(self, *exception: object) -> None:
         await self._lifespan.__aexit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+async def live_server(app: Started) -> AsyncIterator[LiveServer]:
+    """The same application behind a real server."""
+    async with LiveServer(app) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hub(app: Started) -> Hub:
+    found: Hub = app.state["hub"]
+    return found
+
+
+@pytest.fixture
+async def live(live_server: LiveServer, hub: Hub, database: None) -> AsyncIterator[Live]:
+    """Opens sockets and streams. What happened in earlier tests has been told when it begins."""
+    await settle(hub)
+    async with Live(live_server) as live:
+        yield live
+
+
+async def settle(hub: Hub) -> None:
+    """Returns when all that is in the event log has been told. The log then has an event that cursors can refer to."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            is_told = partial(knows, hub, await add_event())
+            # In vain if the log is just being found again, after a test of its loss.
+            with suppress(TimeoutError):
+                await eventually(is_told, MOMENT_S)
+                return
+
+
+def knows(hub: Hub, event_id: ObjectId) -> bool:
+    return hub._past is not None and hub._past.ring.knows(event_id)
 
 
 @pytest.fixture

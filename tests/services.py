@@ -173,10 +173,31 @@ class Service:
 
     def requests_in_progress(self) -> int:
         """How many requests it is at, the one that asks not counted."""
+        return int(self.metric("http_requests_in_progress")) - 1
+
+    def metric(self, name: str) -> float:
+        """What `/metrics` says now of this name, with labels if it has any; 0 for labels that have not occurred."""
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
         text = httpx.get(f"{self.url}/metrics", headers=headers, timeout=PATIENCE_S).text
         lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return int(float(lines["http_requests_in_progress"])) - 1
+        return float(lines.get(name, 0))
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def memory(self) -> int:
+        """Bytes of it that are in memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def freeze(self) -> None:
+        """Lets it hang: connections stay open and nothing is done."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def is_listening(self) -> bool:
         with socket.socket() as probe:

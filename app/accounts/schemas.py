@@ -7,10 +7,12 @@ from pydantic_core import PydanticCustomError
 
 from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, Secret, WireModel
 
+from .actor import Actor
 from .passwords import weakness
-from .roles import Role, role_of
+from .roles import Permission, Role, role_of
 
 MAX_USERNAME = 254
+KNOWN_TO_ALL = frozenset({"id", "username", "role", "name"})
 
 
 def _visible(text: str) -> str:
@@ -133,3 +135,11 @@ def user_out(row: JsonObject) -> Row:
         "mfaEnabled": row.get("mfaEnabled") is True,
         "createdAt": row.get("createdAt"),
     }
+
+
+def user_seen_by(actor: Actor, row: JsonObject) -> Row:
+    """The user as `user_out` has them, with null for what this actor may not know of somebody they met on a ticket."""
+    user = user_out(row)
+    if actor.may(Permission.READ_USERS) or actor.id == row["_id"]:
+        return user
+    return {name: value if name in KNOWN_TO_ALL else None for name, value in user.items()}

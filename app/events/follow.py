@@ -19,12 +19,14 @@ from app.platform.wire import Row
 
 from .cursor import LogPosition
 from .log import Event
-from .replay import EventReader, Logged, PositionLost, check_past, loss_told, newest_event, resuming, token_of
+from .replay import EventReader, Logged, PositionLost, check_past, loss_told, resuming, token_of
 
 logger = logging.getLogger(__name__)
 
 # How long the server holds an unanswered question for news; an answer without news tells that all is well.
 AWAIT_MS = 1_000
+# How much it may answer with at once: left to itself it sends 16 MB, which take several times that here.
+BATCH = 500
 RETRY_S = 0.5
 _LOG_GONE = ("drop", "rename", "dropDatabase", "invalidate")
 
@@ -105,14 +107,16 @@ class EventFollower:
 
     async def _listen(self, position: LogPosition | None) -> AsyncIterator[News]:
         events = collection_of(Event)
-        known = position.known_event if position else await newest_event()
+        if position is None:
+            end = await self._reader.end()
+            position = end.position
+            yield Restarted(end.position, end.next_cursor)
+        known = position.known_event
         with loss_told():
             async with await events.database.watch(
-                self._pipeline(events.name), max_await_time_ms=AWAIT_MS, **resuming(position)
+                self._pipeline(events.name), max_await_time_ms=AWAIT_MS, batch_size=BATCH, **resuming(position)
             ) as stream:
                 self._heard_at = time.monotonic()
-                if position is None:
-                    yield Restarted(*self._here(stream, known))
                 while True:
                     change = await stream.try_next()
                     self._heard_at = time.monotonic()

@@ -23,6 +23,8 @@ from .log import Event
 # What the server says when a position is no longer, or was never, in its operations log.
 _LOST = "NonResumableChangeStreamError"
 _INSERTS = [{"$match": {"operationType": "insert"}}]
+# A first answer with events in it would not say where it begins.
+_NOTHING = [{"$match": {"operationType": "none"}}]
 # How long a read may wait for news at the log's end: it is to come back at once.
 _AWAIT_MS = 1
 
@@ -77,7 +79,7 @@ class EventReader:
         """The present end of the log: no events."""
         await self.log_id()
         known = await newest_event()
-        async with open_stream(None) as stream:
+        async with await collection_of(Event).watch(_NOTHING, max_await_time_ms=_AWAIT_MS) as stream:
             position = LogPosition(token_of(stream), known)
             return Stretch([], position, self.encode(position))
 
@@ -99,7 +101,7 @@ class EventReader:
         await self.log_id()
         events: list[Logged] = []
         known = position.known_event
-        async with open_stream(position) as stream:
+        async with open_stream(position, at_most) as stream:
             while len(events) < at_most and (change := await stream.try_next()) is not None:
                 events.append(self.logged(change))
                 known = events[-1].position.known_event
@@ -122,10 +124,12 @@ class EventReader:
 
 
 @asynccontextmanager
-async def open_stream(after: LogPosition | None) -> AsyncIterator[AsyncChangeStream[Row]]:
-    """The events inserted behind a position, or from now on. Raises `PositionLost`."""
+async def open_stream(after: LogPosition, at_a_time: int) -> AsyncIterator[AsyncChangeStream[Row]]:
+    """The events inserted behind a position, so many of them fetched at once. Raises `PositionLost`."""
     with loss_told():
-        stream = await collection_of(Event).watch(_INSERTS, max_await_time_ms=_AWAIT_MS, **resuming(after))
+        stream = await collection_of(Event).watch(
+            _INSERTS, max_await_time_ms=_AWAIT_MS, batch_size=at_a_time, **resuming(after)
+        )
         async with stream:
             yield stream
 
@@ -141,8 +145,8 @@ def loss_told() -> Iterator[None]:
         raise
 
 
-def resuming(after: LogPosition | None) -> dict[str, Any]:
-    return {"resume_after": {"_data": after.token.hex().upper()}} if after else {}
+def resuming(after: LogPosition) -> dict[str, Any]:
+    return {"resume_after": {"_data": after.token.hex().upper()}}
 
 
 def token_of(stream: AsyncChangeStream[Row]) -> bytes:

@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 
 KEEP_S = 24 * 3600
 MAX_KEY_LENGTH = 255
+REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 class IdempotencyRow(Document):
@@ -34,6 +35,7 @@ class IdempotencyRow(Document):
     status: int
     headers: dict[str, str]
     body: bytes
+    result: bytes = b""
     at: datetime
 
     class Settings:
@@ -43,11 +45,15 @@ class IdempotencyRow(Document):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command's result looks like on the wire; never holds a secret, because it is stored."""
+    """What a command's result looks like on the wire; never holds a secret, because it is stored.
+
+    `result` is the command's result by itself, for an answer whose body can be made only after the commit.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
+    result: bytes = b""
 
     @classmethod
     def json(cls, value: object, *, status: int = 200, **headers: str) -> "Answer":
@@ -63,13 +69,52 @@ class AlreadyDone(Exception):
     """The key's first request has committed meanwhile; its answer is to be repeated."""
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller's key for one operation: the id of its row, and a digest of the body that it came with."""
+
+    row_id: str
+    fingerprint: bytes
+
+    async def first_answer(self) -> Answer | None:
+        """The stored answer, if the key was used. Raises `IdempotencyKeyReused` if it was for another body."""
+        row = await collection_of(IdempotencyRow).find_one({"_id": self.row_id})
+        if row is None:
+            return None
+        if not hmac.compare_digest(row["fingerprint"], self.fingerprint):
+            raise IdempotencyKeyReused
+        return Answer(row["status"], row["body"], tuple(row["headers"].items()), row.get("result", b""))
+
+    async def add_body(self, body: bytes) -> None:
+        """Completes an answer that was stored without its body; one that has a body keeps it."""
+        await collection_of(IdempotencyRow).update_one({"_id": self.row_id, "body": b""}, {"$set": {"body": body}})
+
+
 class Once(Generic[Result]):
     """One keyed request. The command hands it to the transaction, which calls `remember` before all else."""
 
-    def __init__(self, row_id: str, fingerprint: bytes, render: Callable[[Result], Answer]) -> None:
-        self._row_id = row_id
-        self._fingerprint = fingerprint
+    def __init__(self, key: Key, render: Callable[[Result], Answer]) -> None:
+        self._key = key
         self._render = render
+
+    async def run(self, command: Callable[["Once[Result]"], Awaitable[Result]]) -> tuple[Answer, bool]:
+        """The command's answer, or the one that the key's first request got meanwhile, and whether it is that one.
+
+        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or what the command raises.
+        """
+        answer: Answer | None
+        try:
+            return self._render(await command(self)), False
+        except AlreadyDone:
+            answer = await self._key.first_answer()
+        except AppError:
+            # What stopped this one may be what the key's first request has just done.
+            answer = await self._key.first_answer()
+            if answer is None:
+                raise
+        if answer is None:  # it expired in this very moment
+            raise IdempotencyInProgress
+        return answer, True
 
     async def remember(self, result: Result, session: AsyncClientSession) -> None:
         """Stores the answer in the caller's transaction.
@@ -78,13 +123,15 @@ class Once(Generic[Result]):
         """
         answer = self._render(result)
         row = {
-            "_id": self._row_id,
-            "fingerprint": self._fingerprint,
+            "_id": self._key.row_id,
+            "fingerprint": self._key.fingerprint,
             "status": answer.status,
             "headers": dict(answer.headers),
             "body": answer.body,
             "at": now(),
         }
+        if answer.result:
+            row["result"] = answer.result
         try:
             await collection_of(IdempotencyRow).insert_one(row, session=session)
         except DuplicateKeyError:
@@ -93,15 +140,6 @@ class Once(Generic[Result]):
             if error.code == WRITE_CONFLICT:
                 raise IdempotencyInProgress from None
             raise
-
-    async def first_answer(self) -> Answer | None:
-        """The stored answer, if the key was used. Raises `IdempotencyKeyReused` if it was for another body."""
-        row = await collection_of(IdempotencyRow).find_one({"_id": self._row_id})
-        if row is None:
-            return None
-        if not hmac.compare_digest(row["fingerprint"], self._fingerprint):
-            raise IdempotencyKeyReused
-        return Answer(row["status"], row["body"], tuple(row["headers"].items()))
 
 
 class Idempotency:
@@ -118,24 +156,18 @@ class Idempotency:
         render: Callable[[Result], Answer],
     ) -> Response:
         """The answer to this request: the command's, or the one that its key's first request got."""
-        key = _key_of(request)
+        key = self.key_of(request, body)
         if key is None:
             return render(await command(None)).response()
-        once = Once(self._row_id(request, key), self._fingerprint(body), render)
-        answer = await once.first_answer()
+        answer, is_repeated = await key.first_answer(), True
         if answer is None:
-            try:
-                return render(await command(once)).response()
-            except AlreadyDone:
-                answer = await once.first_answer()
-            except AppError:
-                # What stopped this one may be what the key's first request has just done.
-                answer = await once.first_answer()
-                if answer is None:
-                    raise
-        if answer is None:  # it expired in this very moment
-            raise IdempotencyInProgress
-        return answer.response(**{"Idempotency-Replayed": "true"})
+            answer, is_repeated = await Once(key, render).run(command)
+        return answer.response(**REPLAYED) if is_repeated else answer.response()
+
+    def key_of(self, request: Request, body: object) -> Key | None:
+        """The request's key; None if it has none. Raises `InvalidIdempotencyKey`, `MalformedJson`."""
+        text = _header_of(request)
+        return None if text is None else Key(self._row_id(request, text), self._fingerprint(body))
 
     def _row_id(self, request: Request, key: str) -> str:
         actor = getattr(request.state, "actor", None)
@@ -152,7 +184,7 @@ class Idempotency:
         return hmac.digest(self._secret, plain, "sha256")
 
 
-def _key_of(request: Request) -> str | None:
+def _header_of(request: Request) -> str | None:
     values = request.headers.getlist("idempotency-key")
     if not values:
         return None

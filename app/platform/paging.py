@@ -70,8 +70,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """Some rows of a list that `scope` names, in its order."""
+
     rows: list[Row]
-    next_cursor: str | None
+    has_more: bool
+    scope: str
+    order: Order
+
+    @property
+    def next_cursor(self) -> str | None:
+        return self.cursor_of(self.rows[-1]) if self.has_more else None
+
+    def cursor_of(self, row: Row) -> str:
+        """The cursor right behind one of the rows."""
+        value = None if self.order.field == "_id" else row.get(self.order.field)
+        return encode_cursor(self.scope, Position(value, row["_id"]))
 
 
 def wrong_parameters(given: Mapping[str, str], known: Container[str]) -> list[FieldError]:
@@ -120,10 +133,8 @@ async def read_page(
         found = collection.find({"$and": [where, segment.where]}, hint=hint).sort(segment.keys)
         rows += await found.limit(limit + 1 - len(rows)).to_list()
         if len(rows) > limit:
-            last = rows[limit - 1]
-            value = None if order.field == "_id" else last.get(order.field)
-            return Page(rows[:limit], encode_cursor(scope, Position(value, last["_id"])))
-    return Page(rows, None)
+            break
+    return Page(rows[:limit], len(rows) > limit, scope, order)
 
 
 def segments(order: Order, after: Position | None) -> list[Segment]:

@@ -62,6 +62,7 @@ class WebSocketConnection:
             del self._protocol.response.headers[_EXTENSIONS]
         self._protocol.conn.max_message_size = MAX_MESSAGE_BYTES
         self._protocol.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self._protocol.handle_ping = self._answer_ping  # type: ignore[method-assign]
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
         self._look_later()
 
@@ -106,6 +107,12 @@ class WebSocketConnection:
         with suppress(OSError):
             fitting = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
             await self._send({"type": "websocket.close", "code": code, "reason": fitting})
+
+    def _answer_ping(self) -> None:
+        """As long as answers are read: those to somebody who pings and does not read would pile up without end."""
+        pong = b"".join(self._protocol.conn.data_to_send())
+        if self.is_open and self.is_keeping_up:
+            self._protocol.transport.write(pong)
 
     def _look_later(self) -> None:
         asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._look, self.is_open)

@@ -101,7 +101,8 @@ class Feed:
 
         Answers whether it has been told; if not, it is either not wanted or left to `next`.
         """
-        if self._position is not None or not self._is_wanted(item):
+        # After a restart the `resync` comes first: an event before it would take its cursor across what is lost.
+        if self._position is not None or self._restarts != self._past.restarts or not self._is_wanted(item):
             return False
         if self._sink is not None and self._sink(item):
             return True

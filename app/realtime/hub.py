@@ -156,7 +156,9 @@ class Hub:
         self._close_feeds(listener)
 
     async def renew(self, listener: Listener, claims: AccessClaims) -> None:
-        """Goes on with another token of the same user. Raises `InvalidToken`."""
+        """Goes on with another token of the same user, if the last one is still good. Raises `InvalidToken`."""
+        if listener.claims.expires_at <= now():
+            raise InvalidToken
         listener.claims = claims
         await self._look(listener)
 
@@ -170,7 +172,7 @@ class Hub:
         feed = Feed(self._following(), options, sink)
         cursor, resync = await feed.start(options.since)
         if listener.ending or listener.actor is None:
-            raise StreamEnds(SESSION_OVER)
+            raise StreamEnds(listener.ending or SESSION_OVER)
         listener.feeds.add(feed)
         self._join_group(feed, listener.actor)
         return feed, cursor, resync

@@ -74,7 +74,15 @@ async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: On
     return await commit([Insert(Ticket, row), event], once=once, result=row)
 
 
-async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_match: IfMatch, now: datetime) -> Row:
+async def change_ticket(
+    actor: Actor,
+    reference: str,
+    body: JsonObject,
+    *,
+    if_match: IfMatch,
+    now: datetime,
+    once: Once[Row] | None = None,
+) -> Row:
     """Applies a merge patch. A patch that changes nothing writes nothing.
 
     Raises `NotFound`, `Forbidden`, `VersionConflict`, `InvalidInput`, `IllegalTransition`, `NotEditable`,
@@ -88,7 +96,7 @@ async def change_ticket(actor: Actor, reference: str, body: JsonObject, *, if_ma
         await _check_people(patch, ticket)
         plan = plan_change(ticket, patch, actor, now)
         try:
-            return await _carry_out(actor, ticket, plan, now)
+            return await _carry_out(actor, ticket, plan, now, once)
         except StaleWrite:
             await _pause(attempt)
     raise Conflict
@@ -125,8 +133,10 @@ async def change_tickets(
     raise Conflict
 
 
-async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now: datetime) -> None:
-    """Takes the ticket out of sight; it can be restored for 30 days.
+async def delete_ticket(
+    actor: Actor, reference: str, *, if_match: IfMatch, now: datetime, once: Once[Row] | None = None
+) -> Row:
+    """Takes the ticket out of sight; it can be restored for 30 days. Answers the ticket that is gone.
 
     Raises `NotFound`, `Forbidden`, `VersionConflict`.
     """
@@ -135,11 +145,9 @@ async def delete_ticket(actor: Actor, reference: str, *, if_match: IfMatch, now:
         actor.require(Permission.DELETE_TICKETS)
         if_match.check(ticket["version"])
         try:
-            await _carry_out(actor, ticket, plan_deletion(ticket, now), now)
+            return await _carry_out(actor, ticket, plan_deletion(ticket, now), now, once)
         except StaleWrite:
             await _pause(attempt)
-        else:
-            return
     raise Conflict
 
 

@@ -87,8 +87,8 @@ class TestDocument:
         assert without == PUBLIC
         assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
-    def test_the_committed_file_fits_the_code(self) -> None:
-        command = [sys.executable, "scripts/openapi.py", "--check"]
+    def test_the_committed_files_fit_the_code(self) -> None:
+        command = [sys.executable, "scripts/documents.py", "--check"]
 
         run = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True)
 

@@ -25,8 +25,12 @@ from app.platform.errors import (
 )
 from app.platform.openapi import problem_example
 
-# Codes that FastAPI's document does not list by operation: they come before or instead of any operation.
-OUTSIDE_OPERATIONS = {Code.METHOD_NOT_ALLOWED}
+# Codes that FastAPI's document does not list by operation: they come before or instead of any, or from GraphQL.
+OUTSIDE_OPERATIONS = {
+    Code.METHOD_NOT_ALLOWED,
+    Code.NOT_ACCEPTABLE,
+    *(code for code in Code if code.startswith("graphql_")),
+}
 
 
 def all_errors() -> list[type[AppError]]:

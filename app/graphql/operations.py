@@ -1,0 +1,206 @@
+"""From a document to an operation that may be executed, and its execution: HTTP and WebSocket both go this way."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import isawaitable
+from itertools import islice
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    create_source_event_stream,
+    execute,
+    get_operation_ast,
+    parse,
+    validate,
+)
+from graphql.execution.values import get_variable_values
+from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from app.platform.errors import BadRequest, MethodNotAllowed
+from app.platform.wire import Row
+
+from .context import Context
+from .cost import MAX_COST, CostOf
+from .errors import (
+    MAX_ERRORS,
+    InvalidRequest,
+    InvalidVariables,
+    NeedsWebSocket,
+    ParseFailed,
+    Refused,
+    TooCostly,
+    TooDeep,
+    TooManyTokens,
+    UnknownOperation,
+    ValidationFailed,
+    because,
+    explained,
+)
+from .limits import check_limits, fragments_of, root_fields
+from .schema import SCHEMA
+
+MAX_TOKENS = 2_000
+# Of all variables together, each list, object and value in them counted.
+MAX_VALUES = 2_000
+# Clients send the same few documents again and again. A large one is no such document, and would fill the memory.
+MAX_REMEMBERED = 100
+MAX_REMEMBERED_LENGTH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client sends, whatever carries it."""
+
+    text: str
+    variables: Mapping[str, Any]
+    operation_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that passed every check, ready to be executed."""
+
+    asked: Asked
+    document: DocumentNode
+    definition: OperationDefinitionNode
+    cost: int
+    root_fields: frozenset[str]
+
+    @property
+    def kind(self) -> OperationType:
+        return self.definition.operation
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A parsed document and what is wrong with it, the limits aside."""
+
+    node: DocumentNode
+    fragments: dict[str, FragmentDefinitionNode]
+    errors: list[GraphQLError]
+
+
+def asked_of(given: Any) -> Asked:
+    """What a client sends, from decoded JSON. Raises `InvalidRequest`."""
+    if isinstance(given, list):
+        raise InvalidRequest("Send one request at a time: a JSON object, not an array")
+    if not isinstance(given, dict) or not isinstance(given.get("query"), str) or not given["query"].strip():
+        raise InvalidRequest
+    for name, kind, words in (
+        ("variables", dict, "an object"),
+        ("extensions", dict, "an object"),
+        ("operationName", str, "a string"),
+    ):
+        if not isinstance(given.get(name), kind | None):
+            raise InvalidRequest(f"{name} must be {words} or null")
+    return Asked(given["query"], given.get("variables") or {}, given.get("operationName") or None)
+
+
+def check_operation(asked: Asked, allowed: Collection[OperationType]) -> Operation:
+    """The operation, if it may be executed: parsed, valid, within all limits. Asks the database nothing.
+
+    `allowed` are the kinds that the carrier can carry. Raises `Refused`, `MethodNotAllowed`.
+    """
+    remembers = len(asked.text) <= MAX_REMEMBERED_LENGTH
+    found = _remembered(asked.text) if remembers else _understood(asked.text)
+    if isinstance(found, list):
+        raise Refused(*found)
+    definition = get_operation_ast(found.node, asked.operation_name or None)
+    if definition is None:
+        raise because(UnknownOperation())
+    if definition.operation not in allowed:
+        if definition.operation is OperationType.SUBSCRIPTION:
+            raise because(NeedsWebSocket())
+        raise MethodNotAllowed("Mutations must be sent by POST", headers={"Allow": "POST"})
+    if found.errors:
+        raise Refused(*found.errors)
+    if _has_too_many_values(asked.variables):
+        raise because(InvalidVariables(f"The variables may hold {MAX_VALUES} values at most"))
+    values = get_variable_values(SCHEMA, definition.variable_definitions or (), dict(asked.variables), MAX_ERRORS)
+    if isinstance(values, list):
+        raise Refused(*explained(values, InvalidVariables))
+    cost = CostOf(SCHEMA, found.fragments, values.coerced).operation(definition)
+    if cost > MAX_COST:
+        extra = {"cost": cost, "maxCost": MAX_COST}
+        raise because(TooCostly(f"The answer could have {cost} fields; {MAX_COST} are allowed", extra=extra))
+    roots = frozenset(root_fields(definition, found.fragments))
+    return Operation(asked, found.node, definition, cost, roots)
+
+
+async def execute_operation(operation: Operation, context: Context, event: Row | None = None) -> ExecutionResult:
+    """Runs a query or a mutation, or one event of a subscription. Its errors are in the result."""
+    result = execute(
+        SCHEMA,
+        operation.document,
+        event,
+        context_value=context,
+        variable_values=dict(operation.asked.variables),
+        operation_name=operation.asked.operation_name,
+        executor_class=StrawberryGraphQLCoreExecutionContext,
+        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
+    )
+    return await result if isawaitable(result) else result
+
+
+async def source_of(operation: Operation, context: Context) -> AsyncGenerator[Row, None]:
+    """The events of a subscription, each to be executed. Raises `Refused`."""
+    executor = StrawberryGraphQLCoreExecutionContext.build(
+        SCHEMA,
+        operation.document,
+        None,
+        context,
+        dict(operation.asked.variables),
+        operation.asked.operation_name,
+        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
+    )
+    if isinstance(executor, list):
+        raise Refused(*executor)
+    source: Any = create_source_event_stream(executor)
+    source = await source if isawaitable(source) else source
+    if isinstance(source, ExecutionResult):
+        raise Refused(*source.errors or ())
+    events: AsyncGenerator[Row, None] = source
+    return events
+
+
+def _understood(text: str) -> _Document | list[GraphQLError]:
+    """What there is to know of a document by itself; only errors where it can't be parsed or is over a limit."""
+    try:
+        node = parse(text, max_tokens=MAX_TOKENS)
+        check_limits(node)
+    except GraphQLSyntaxError as error:
+        return explained([error], _syntax_kind(error))
+    except BadRequest as error:
+        return [GraphQLError(error.text, original_error=error)]
+    errors = validate(SCHEMA, node, max_errors=MAX_ERRORS)
+    return _Document(node, fragments_of(node), explained(errors, ValidationFailed))
+
+
+_remembered = lru_cache(MAX_REMEMBERED)(_understood)
+
+
+def _has_too_many_values(variables: Mapping[str, Any]) -> bool:
+    count = 0
+    waiting: list[Any] = [variables]
+    while waiting and count <= MAX_VALUES:
+        value = waiting.pop()
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        count += len(inner)
+        waiting += islice(inner, MAX_VALUES)
+    return count > MAX_VALUES
+
+
+def _syntax_kind(error: GraphQLSyntaxError) -> type[BadRequest]:
+    """The parser says only by its words that it gave up before it understood."""
+    if "nested too deeply" in error.message:
+        return TooDeep
+    return TooManyTokens if f"more than {MAX_TOKENS} tokens" in error.message else ParseFailed
