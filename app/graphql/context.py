@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from strawberry.types import Info as StrawberryInfo
 
 from app.accounts.actor import Actor
+from app.events.replay import EventReader
 from app.platform.idempotency import Once
 
 from .keyed import KeyedMutation
@@ -21,14 +22,15 @@ def _as_it_is(result: Any) -> Any:
 class Context:
     """One execution's context; needs no HTTP request.
 
-    `Context(actor, request_id)` is all that a query, a mutation or one event of a subscription takes, whichever way it
-    came; `request_id` is what its errors tell the client and what the log is searched for. Each execution has a
+    `Context(actor, request_id, events)` is all that a query, a mutation or one event of a subscription takes, whichever
+    way it came; `request_id` is what its errors tell the client and what the log is searched for. Each execution has a
     context of its own: the loaders remember what they have read, and one that outlived its answer would repeat it.
     """
 
-    def __init__(self, actor: Actor, request_id: str, keyed: KeyedMutation | None = None) -> None:
+    def __init__(self, actor: Actor, request_id: str, events: EventReader, keyed: KeyedMutation | None = None) -> None:
         self.actor = actor
         self.request_id = request_id
+        self.events = events
         self.loaders = Loaders(actor)
         self._keyed = keyed
 

@@ -73,9 +73,7 @@ class CostOf:
 
     def _field(self, field: FieldNode, parent: GraphQLObjectType, page: int) -> int:
         definition = parent.fields.get(field.name.value) or _META_FIELDS.get(field.name.value)
-        if definition is None:  # __typename
-            return 1
-        if field.selection_set is None:
+        if definition is None or field.selection_set is None:  # `__typename`, which no type defines, or a value
             return 1
         size = self._size(field, definition)
         inner_type = cast("GraphQLObjectType", get_named_type(definition.type))

@@ -44,12 +44,9 @@ def check_limits(document: DocumentNode) -> None:
     """Raises `TooDeep`, `TooManyAliases`, `TooManyMutations`."""
     fragments = fragments_of(document)
     measure = _Measure(fragments)
-    try:
-        for definition in document.definitions:
-            if isinstance(definition, OperationDefinitionNode):
-                _check(definition, measure.size_of(definition.selection_set), fragments)
-    except RecursionError:  # a long chain of fragments, each spread in the one before
-        raise TooDeep from None
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            _check(definition, measure.size_of(definition.selection_set), fragments)
 
 
 def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:

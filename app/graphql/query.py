@@ -63,6 +63,10 @@ async def user(info: Info, id: ID) -> Any:  # noqa: A002 - the argument's name
     return user_out(await read_user(info.context.actor, object_id(id)))
 
 
+async def event_cursor(info: Info) -> Any:
+    return (await info.context.events.end()).next_cursor
+
+
 @strawberry.type
 class Query:
     tickets: list[TicketType] = strawberry.field(
@@ -75,5 +79,9 @@ class Query:
     me: UserType = strawberry.field(resolver=me, description="The caller's own account")
     users: Connection[UserType] | None = strawberry.field(
         resolver=users, description="All accounts, newest first; Agents and Admins only"
+    )
+    event_cursor: str = strawberry.field(
+        resolver=event_cursor,
+        description="The present end of the event log: ask for it, load the state, then follow `ticketEvents` since it",
     )
     user: UserType | None = strawberry.field(resolver=user, description="One account; Agents and Admins only")

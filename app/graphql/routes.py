@@ -106,7 +106,7 @@ async def _executed(request: Request, actor: Actor, operation: Operation, media_
     if keyed is not None and keyed.stored_body:
         return _response(keyed.stored_body, media_type, headers=REPLAYED)
     request_id = request.state.request_id
-    result = await execute_operation(operation, Context(actor, request_id, keyed))
+    result = await execute_operation(operation, Context(actor, request_id, request.state.events, keyed))
     body = to_json(result_out(result, operation.cost, request_id))
     if keyed is None:
         return _response(body, media_type)

@@ -1,8 +1,9 @@
 """GraphQL over a WebSocket, by the graphql-transport-ws protocol (that of the graphql-ws library)."""
 
 import asyncio
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Collection, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 
 import orjson
 from graphql import GraphQLError, OperationType
@@ -14,7 +15,9 @@ from app.accounts.actor import Actor
 from app.accounts.deps import bearer_token
 from app.accounts.errors import InvalidToken
 from app.accounts.tokens import AccessClaims, Tokens
-from app.platform.errors import AppError, TooManyRequests
+from app.events.replay import EventReader
+from app.platform.errors import TooManyRequests
+from app.platform.metrics import EVENTS_DELIVERED
 from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
 from app.platform.wire import Row, to_json
 from app.realtime.hub import Hub, Listener
@@ -23,7 +26,8 @@ from app.realtime.protocol import NOT_READY, TOO_MANY_MESSAGES, WRONG_ORIGIN, Cl
 
 from .answers import errors_out, result_out
 from .context import Context
-from .errors import InvalidRequest, Refused
+from .cost import MAX_COST
+from .errors import InvalidRequest, Refused, TooCostly
 from .operations import Operation, asked_of, check_operation, execute_operation, source_of
 from .subscription import ListeningContext
 
@@ -33,7 +37,10 @@ INIT_WITHIN_S = 10
 MESSAGES_PER_MINUTE = 600
 MAX_SUBSCRIPTIONS = 20
 RETRY_AFTER_S = 5
+# In Python 3.11 `asyncio.wait_for`, by which PyMongo sends, may swallow a cancellation.
+CANCEL_AGAIN_S = 1.0
 EVERY_KIND = frozenset(OperationType)
+PONG: Row = {"type": "pong"}
 
 # The protocol's own endings, in its own words where it has some.
 NO_SUBPROTOCOL = Ending(CloseCode.NO_SUBPROTOCOL, "Subprotocol not acceptable")
@@ -49,7 +56,8 @@ class GraphQLSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = WebSocketConnection(receive, send, messages_per_minute=MESSAGES_PER_MINUTE)
         if PROTOCOL not in scope["subprotocols"]:
-            await connection.accept()
+            # Without one of its own protocols a browser would not open the socket, and not see why.
+            await connection.accept(next(iter(scope["subprotocols"]), None))
             await connection.close(NO_SUBPROTOCOL.code, NO_SUBPROTOCOL.reason)
             return
         await connection.accept(PROTOCOL)
@@ -57,6 +65,12 @@ class GraphQLSocket:
             await _Conversation(HTTPConnection(scope), connection).run()
         except StreamEnds as end:
             await connection.close(end.ending.code, end.ending.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    operation: Operation
+    task: asyncio.Task[None]
 
 
 class _Conversation:
@@ -67,8 +81,9 @@ class _Conversation:
         self._connection = connection
         self._tokens: Tokens = request.state.tokens
         self._hub: Hub = request.state.hub
+        self._events: EventReader = request.state.events
         self._request_id: str = request.state.request_id
-        self._subscriptions: dict[str, asyncio.Task[None]] = {}
+        self._subscriptions: dict[str, _Subscription] = {}
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -85,33 +100,33 @@ class _Conversation:
         try:
             await self._hub.enter(listener)
             self._send({"type": "connection_ack"})
-            while (message := await self._read()) is not None:
+            while listener.ending is None and (message := await self._read()) is not None:
                 await self._answer(listener, message)
+                await self._connection.caught_up()
         except InvalidToken:
             raise StreamEnds(FORBIDDEN) from None
         except PyMongoError:
             raise StreamEnds(NOT_READY) from None
         finally:
-            for task in self._subscriptions.values():
-                task.cancel()
             self._hub.leave(listener)
+            tasks = [subscription.task for subscription in self._subscriptions.values()]
+            self._subscriptions.clear()
+            await _stop(tasks)
 
     async def _introduction(self) -> AccessClaims:
         """Waits for `connection_init`, and reads who it is from it or from the header."""
         while (message := await self._read()) is not None:
-            match message:
-                case {"type": "connection_init"}:
+            match message["type"]:
+                case "connection_init":
                     return self._claims(message.get("payload"))
-                case {"type": "ping" | "pong"}:
-                    self._answer_ping(message)
-                case _:
+                case "subscribe":
                     raise StreamEnds(UNAUTHORIZED)
+                case "ping":
+                    self._send(PONG)
         raise StreamEnds(UNAUTHORIZED)  # gone; nobody hears this
 
-    def _claims(self, payload: object) -> AccessClaims:
-        if not isinstance(payload, dict | None):
-            raise StreamEnds(_not_understood("Invalid connection_init payload"))
-        given = {str(name).lower(): value for name, value in (payload or {}).items()}
+    def _claims(self, payload: Row | None) -> AccessClaims:
+        given = {name.lower(): value for name, value in (payload or {}).items()}
         token = bearer_token(self._request)
         if "authorization" in given:
             scheme, _, token = str(given["authorization"]).strip().partition(" ")
@@ -122,66 +137,83 @@ class _Conversation:
             raise StreamEnds(FORBIDDEN) from None
 
     async def _answer(self, listener: Listener, message: Row) -> None:
-        match message:
-            case {"type": "connection_init"}:
+        match message["type"]:
+            case "connection_init":
                 raise StreamEnds(TWO_INITS)
-            case {"type": "ping" | "pong"}:
-                self._answer_ping(message)
-            case {"type": "complete", "id": str(operation_id)}:
-                if task := self._subscriptions.pop(operation_id, None):
-                    task.cancel()
-            case {"type": "subscribe", "id": str(operation_id), "payload": payload} if operation_id:
-                await self._start(listener, operation_id, payload)
-            case _:
-                raise StreamEnds(_not_understood("Unknown message"))
+            case "ping":
+                self._send(PONG)
+            case "complete":
+                if subscription := self._subscriptions.pop(message["id"], None):
+                    await _stop([subscription.task])
+            case "subscribe":
+                await self._start(listener, message["id"], message["payload"])
 
-    async def _start(self, listener: Listener, operation_id: str, payload: object) -> None:
+    async def _start(self, listener: Listener, operation_id: str, payload: Row) -> None:
         if operation_id in self._subscriptions:
             raise StreamEnds(Ending(CloseCode.SAME_ID, f"Subscriber for {operation_id} already exists"))
-        try:
+        with self._refusing(operation_id):
             operation = check_operation(asked_of(payload), EVERY_KIND)
-            if operation.kind is OperationType.SUBSCRIPTION and len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-                raise TooManyRequests(RETRY_AFTER_S)
-        except InvalidRequest as error:
-            raise StreamEnds(_not_understood(error.text)) from None
-        except Refused as refusal:
-            self._refuse(operation_id, *refusal.errors)
-        except AppError as error:
-            self._refuse(operation_id, _located(error))
-        else:
             if operation.kind is OperationType.SUBSCRIPTION:
-                task = asyncio.create_task(self._follow(listener, operation_id, operation))
-                self._subscriptions[operation_id] = task
+                self._check_room_for(operation)
+                self._subscriptions[operation_id] = _Subscription(
+                    operation, asyncio.create_task(self._follow(listener, operation_id))
+                )
             else:
                 # Here and not beside: who sends many waits for each, which is all that holds them back.
-                await self._execute(listener, operation_id, operation)
+                answer = await self._execute(listener, operation)
+                self._send({"id": operation_id, "type": "next", "payload": answer})
                 self._send({"id": operation_id, "type": "complete"})
 
-    async def _execute(
-        self, listener: Listener, operation_id: str, operation: Operation, event: Row | None = None
-    ) -> None:
-        context = Context(_actor(listener), self._request_id)
-        result = await execute_operation(operation, context, event)
-        if listener.ending is None:
-            payload = result_out(result, operation.cost, self._request_id)
-            self._send({"id": operation_id, "type": "next", "payload": payload})
-            await self._connection.caught_up()
+    def _check_room_for(self, operation: Operation) -> None:
+        """One event is executed for each of them. Raises `TooManyRequests`, `TooCostly`."""
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise TooManyRequests(RETRY_AFTER_S)
+        cost = operation.cost + sum(other.operation.cost for other in self._subscriptions.values())
+        if cost > MAX_COST:
+            message = f"With this, one event could have {cost} fields on this socket; {MAX_COST} are allowed"
+            raise TooCostly(message, extra={"cost": cost, "maxCost": MAX_COST})
 
-    async def _follow(self, listener: Listener, operation_id: str, operation: Operation) -> None:
-        context = ListeningContext(_actor(listener), self._request_id, self._hub, listener)
+    async def _follow(self, listener: Listener, operation_id: str) -> None:
+        own = self._subscriptions[operation_id]
+        context = ListeningContext(_actor(listener), self._request_id, self._events, self._hub, listener)
         try:
-            async with aclosing(await source_of(operation, context)) as events:
-                async for event in events:
-                    await self._execute(listener, operation_id, operation, event)
+            with self._refusing(operation_id):
+                async with aclosing(await source_of(own.operation, context)) as events:
+                    async for event in events:
+                        answer = await self._execute(listener, own.operation, event)
+                        if self._subscriptions.get(operation_id) is not own:
+                            return
+                        self._send({"id": operation_id, "type": "next", "payload": answer})
+                        EVENTS_DELIVERED.inc()
+                        await self._connection.caught_up()
+                        # A replay from memory to a quick reader waits for nothing else.
+                        await asyncio.sleep(0)
         except StreamEnds as end:
             self._hub.end(listener, end.ending)
+        finally:
+            if self._subscriptions.get(operation_id) is own:
+                del self._subscriptions[operation_id]
+
+    async def _execute(self, listener: Listener, operation: Operation, event: Row | None = None) -> Row:
+        """Raises `Refused` for an event that can't be shown: the cursor of the next one would hide that."""
+        result = await execute_operation(operation, Context(_actor(listener), self._request_id, self._events), event)
+        if event is not None and result.data is None:
+            raise Refused(*result.errors or ())
+        return result_out(result, operation.cost, self._request_id)
+
+    @contextmanager
+    def _refusing(self, operation_id: str) -> Iterator[None]:
+        """Tells the client what keeps its operation from being answered. Raises `StreamEnds`."""
+        try:
+            yield
+        except InvalidRequest as error:
+            raise StreamEnds(_not_understood(error.text)) from None
+        except StreamEnds:
+            raise
         except Refused as refusal:
             self._refuse(operation_id, *refusal.errors)
-        except Exception as error:  # noqa: BLE001 - a subscription that ends says why, and `errors_out` logs it
-            self._refuse(operation_id, _located(error))
-        finally:
-            if self._subscriptions.get(operation_id) is asyncio.current_task():
-                del self._subscriptions[operation_id]
+        except Exception as error:  # noqa: BLE001 - `errors_out` logs what nobody foresaw
+            self._refuse(operation_id, GraphQLError(str(error), original_error=error))
 
     async def _read(self) -> Row | None:
         """The client's next message; None when it is gone. Raises `StreamEnds`."""
@@ -189,25 +221,14 @@ class _Conversation:
             message = await self._connection.read()
         except TooManyMessages:
             raise StreamEnds(TOO_MANY_MESSAGES) from None
-        if message is None:
-            return None
-        try:
-            value = orjson.loads(message) if isinstance(message, str) else None
-        except orjson.JSONDecodeError:
-            value = None
-        if not isinstance(value, dict):
-            raise StreamEnds(_not_understood("A message is a JSON object, as text"))
-        return value
-
-    def _answer_ping(self, message: Row) -> None:
-        if message["type"] == "ping":
-            self._send({"type": "pong"})
+        return None if message is None else _understood(message)
 
     def _refuse(self, operation_id: str, *errors: GraphQLError) -> None:
         self._send({"id": operation_id, "type": "error", "payload": errors_out(errors, self._request_id)})
 
-    def _send(self, message: Any) -> None:
-        self._connection.write(text_frame(to_json(message)))
+    def _send(self, message: Row) -> None:
+        if self._closing is None:
+            self._connection.write(text_frame(to_json(message)))
 
     def _end(self, ending: Ending) -> None:
         self._closing = asyncio.create_task(self._connection.close(ending.code, ending.reason))
@@ -219,9 +240,33 @@ def _actor(listener: Listener) -> Actor:
     return listener.actor
 
 
-def _located(error: Exception) -> GraphQLError:
-    return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
+def _understood(message: str | bytes) -> Row:
+    """The message, if it is one that clients may send. Raises `StreamEnds`."""
+    try:
+        value = orjson.loads(message) if isinstance(message, str) else None
+    except orjson.JSONDecodeError:
+        value = None
+    match value:
+        case {"type": "connection_init" | "ping" | "pong", **rest}:
+            is_whole = isinstance(rest.get("payload"), dict | None)
+        case {"type": "subscribe", "id": str(operation_id), "payload": dict()}:
+            is_whole = bool(operation_id)
+        case {"type": "complete", "id": str(operation_id)}:
+            is_whole = bool(operation_id)
+        case _:
+            is_whole = False
+    if not isinstance(value, dict) or not is_whole:
+        raise StreamEnds(_not_understood(f"This is no message of {PROTOCOL}, as text"))
+    return value
 
 
 def _not_understood(reason: str) -> Ending:
     return Ending(CloseCode.NOT_UNDERSTOOD, reason)
+
+
+async def _stop(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Returns when they are over."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)

@@ -9,10 +9,12 @@ from strawberry.types import Info
 
 from app.accounts.actor import Actor
 from app.events.catalog import EventType as Type
+from app.events.replay import EventReader, Logged
 from app.realtime.errors import ResyncRequired
 from app.realtime.feed import Resync
 from app.realtime.hub import Hub, Listener
 from app.realtime.protocol import Options
+from app.realtime.queries import heard_by
 from app.tickets.schemas import event_out
 
 from .context import Context
@@ -22,8 +24,8 @@ from .types import EventType
 class ListeningContext(Context):
     """The context of a subscription, as long as it lasts; each of its events is executed with one of its own."""
 
-    def __init__(self, actor: Actor, request_id: str, hub: Hub, listener: Listener) -> None:
-        super().__init__(actor, request_id)
+    def __init__(self, actor: Actor, request_id: str, events: EventReader, hub: Hub, listener: Listener) -> None:
+        super().__init__(actor, request_id, events)
         self.hub = hub
         self.listener = listener
 
@@ -54,8 +56,10 @@ async def ticket_events(
             if isinstance(news, Resync):
                 lost = news
             else:
-                for item in news:
-                    yield event_out(item.row, item.cursor)
+                for at, item in enumerate(news):
+                    # Each waits until the one before it was read, and may not be for these ears any more by then.
+                    if at == 0 or await heard_by(feed.actor, [Logged(item.row, item.position, item.cursor)]):
+                        yield event_out(item.row, item.cursor)
         raise ResyncRequired(lost.cursor)
     finally:
         hub.close_feed(listener, feed)

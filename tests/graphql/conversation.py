@@ -2,8 +2,9 @@
 
 from typing import Any, Self
 
+from app.realtime.hub import Hub
 from tests.callers import Caller
-from tests.live import Frame, Live, Query, Socket
+from tests.live import Frame, Live, Query, Socket, eventually
 
 PATH = "/graphql"
 PROTOCOL = "graphql-transport-ws"
@@ -78,3 +79,8 @@ class Conversation:
         """Returns when all that was said before is answered; it has to be with nothing."""
         await self.send({"type": "ping"})
         assert await self.frame() == {"type": "pong"}
+
+
+async def nobody_is_left(hub: Hub) -> None:
+    """Returns when the hub has forgotten all listeners and their feeds."""
+    await eventually(lambda: not hub._listeners and not hub._feeds)

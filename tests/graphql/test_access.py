@@ -62,6 +62,7 @@ TABLE = [
     Row(TICKET,                                          (HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN),
         lambda o: {"id": o.deleted_id}, "deleted"),
     Row("{ me { id } }",                                 (OK,        OK,        OK,        OK)),
+    Row("{ eventCursor }",                               (OK,        OK,        OK,        OK)),
     Row("{ users { pageInfo { endCursor } } }",          (FORBIDDEN, FORBIDDEN, OK,        OK)),
     Row("query ($id: ID!) { user(id: $id) { id } }",     (FORBIDDEN, FORBIDDEN, OK,        OK),
         lambda o: {"id": o.user_id}),

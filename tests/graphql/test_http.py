@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from httpx import AsyncClient, Response
+from starlette.types import ASGIApp
 
 from app.accounts.documents import User
 from app.graphql.errors import MAX_ERRORS
@@ -15,6 +16,7 @@ from tests.callers import Caller
 from tests.conftest import ALLOWED_ORIGIN, COMMANDS
 from tests.factories.tickets import add_tickets, open_ticket, ticket_row
 from tests.graphql.asking import BODY, CREATE, PATH, counts, post
+from tests.platform.raw import send
 
 JSON, GRAPHQL_JSON = "application/json", "application/graphql-response+json"
 BOTH = pytest.mark.parametrize("media_type", [JSON, GRAPHQL_JSON])
@@ -286,6 +288,16 @@ class TestErrors:
         [record] = caplog.records
         assert (record.name, record.message) == ("app.graphql.answers", "unhandled error")
         assert record.exc_info is not None
+
+    async def test_a_client_that_goes_away_is_none(
+        self, app: ASGIApp, customer: Caller, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        headers = [("Authorization", f"Bearer {customer.token}"), ("Content-Type", JSON)]
+
+        answer = await send(app, "POST", PATH, headers=headers, chunks=[b'{"query":', None])
+
+        assert answer.status == 0
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
     async def test_of_the_account_that_is_gone(self, customer: Caller) -> None:
         await collection_of(User).delete_one({"_id": customer.actor.id})

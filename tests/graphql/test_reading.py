@@ -224,3 +224,12 @@ class TestCommands:
 
         assert reads
         assert all("password" not in read["command"]["projection"] for read in reads)
+
+
+async def test_the_event_cursor_is_where_following_begins(agent: Caller) -> None:
+    await open_ticket(agent)
+    cursor = (await data(agent, "{ eventCursor }"))["eventCursor"]
+    ticket = await open_ticket(agent)
+
+    news = (await agent.get("/api/events", params={"since": cursor})).json()["items"]
+    assert [event["ticketId"] for event in news] == [ticket["id"]]
