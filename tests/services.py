@@ -230,6 +230,7 @@ class Person:
 
     id: ObjectId
     username: str
+    role: Role
     headers: dict[str, str]
 
 
@@ -239,7 +240,7 @@ def person(rows: Rows, role: Role) -> Person:
     username = f"{role.lower()}-{user_id}"
     moment = datetime.now(UTC)
     rows.users.insert_one({"_id": user_id, "username": username, "password": PASSWORD_HASH, "role": role})
-    return Person(user_id, username, session(rows, user_id, session_id, moment))
+    return Person(user_id, username, role, session(rows, user_id, session_id, moment))
 
 
 def session(rows: Rows, user_id: ObjectId, session_id: ObjectId, moment: datetime) -> dict[str, str]:

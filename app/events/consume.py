@@ -8,15 +8,16 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from beanie import Document
 from bson import ObjectId
 from pydantic import ConfigDict
 from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from app.platform.clock import now
 from app.platform.metrics import CONSUMER_LAG
@@ -24,7 +25,7 @@ from app.platform.mongo import collection_of, transaction
 from app.platform.wire import Id, Row, stored_name
 
 from .cursor import LogPosition
-from .follow import EventFollower
+from .follow import EventFollower, heed_cancellation
 from .log import Event
 from .replay import EventReader, PositionLost
 
@@ -33,11 +34,15 @@ logger = logging.getLogger(__name__)
 # A holder that died is replaced after this long; one that lives renews three times as often.
 LEASE_S = 15
 RENEW_S = LEASE_S / 3
+# One that leaves is replaced when those who wait next ask.
+ASK_S = 1.0
 AT_A_TIME = 100
+FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
 # How much older than the last event that was handled one may be that was not: events are named before they are
 # committed, which takes as long as a transaction may live (60 s), and by clocks that differ.
 OVERLAP = timedelta(minutes=5)
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 Handler = Callable[[list[Row], AsyncClientSession], Awaitable[None]]
 
@@ -50,6 +55,8 @@ class ConsumerRow(Document):
     id: str  # type: ignore[assignment]  # the consumer's name
     holder: str
     held_until: datetime
+    log: bytes | None = None
+    """The identity of the events collection that its place is in."""
     token: bytes | None = None
     """Where it stands in the log; none before it has begun."""
     known_event: Id | None = None
@@ -68,49 +75,72 @@ class LeaseLost(Exception):
 class _Place:
     """Where a consumer stands: in the log, or, as long as `rereading` is set, in the collection before that."""
 
+    log: UUID
     position: LogPosition
     rereading: ObjectId | None = None
 
     def as_row(self) -> Row:
         return {
+            "log": self.log.bytes,
             "token": self.position.token,
             "knownEvent": self.position.known_event,
             "rereading": self.rereading,
         }
 
 
+# What to handle next, and where the consumer then stands.
+_Step = Callable[[AsyncClientSession], Awaitable[tuple[list[Row], _Place]]]
+
+
 async def consume(name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
     """Hands every event to `handle`, in commit order, in the one process that holds the lease; for ever.
 
-    A consumer that is new begins with the first event there is. `handle` writes in the session that it is given: its
-    effects and the consumer's place commit together, so that a crash repeats nothing and loses nothing. Effects are to
-    be keyed by the event's `_id`, though: when the place has left the operations log, the events since are read from
-    the collection, ordered by id, and some of them, which were handled before, come again.
+    A consumer that is new begins with the first event there is. `handle` writes in the session that it is given, and
+    does nothing else: its effects and the consumer's place commit together, so that a crash repeats nothing and loses
+    nothing, and until they do, it may be called again. When it fails, the same events come again after a pause.
+
+    Effects are to be keyed by the event's `_id`, though: when the place has left the operations log, the events since
+    are read from the collection, ordered by id, and some of them, which were handled before, come again. The key goes
+    into an upsert with `$setOnInsert`, whose outcome tells whether the event is new. An insert will not do: a
+    duplicate makes the database abort the transaction, whatever the handler does about it.
+
+    The transaction of a process that was killed may hold up its successor until the database drops it
+    (`transactionLifetimeLimitSeconds`), which may be later than the end of the lease.
     """
     consumer = _Consumer(name, reader, follower, handle)
-    pause = 1.0
+    pause = FIRST_PAUSE_S
     try:
         while True:
+            heed_cancellation()
             try:
                 if await consumer.hold():
                     await consumer.work()
-                    pause = 1.0
+                    pause = FIRST_PAUSE_S
                 else:
-                    await asyncio.sleep(RENEW_S)
+                    await asyncio.sleep(ASK_S)
+                continue
             except LeaseLost:
                 consumer.doubt_lease()
                 logger.info("another process took over", extra={"consumer": name})
-            except PyMongoError as error:
-                consumer.doubt_lease()
-                logger.warning("a consumer waits", extra={"consumer": name, "reason": type(error).__name__})
-                await asyncio.sleep(1)
+                continue
+            except ConnectionFailure as error:
+                logger.warning("a consumer waits for the database", extra=_reason(name, error))
+                pause = FIRST_PAUSE_S
+            except PyMongoError as error:  # its text may hold a whole row, which has no place in a log
+                logger.error("a consumer failed, and will try again", extra=_reason(name, error))  # noqa: TRY400
             except Exception:  # a fault in a handler holds up its consumer, and nobody else
                 logger.exception("a consumer failed, and will try again", extra={"consumer": name})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, MAX_PAUSE_S)
+            consumer.doubt_lease()
+            heed_cancellation()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE_S)
     finally:
         with suppress(PyMongoError):
             await consumer.release()
+
+
+def _reason(name: str, error: PyMongoError) -> dict[str, Any]:
+    return {"consumer": name, "reason": type(error).__name__, "code": getattr(error, "code", None)}
 
 
 class _Consumer:
@@ -134,8 +164,9 @@ class _Consumer:
         row = await consumers.find_one_and_update(mine, self._held(), return_document=ReturnDocument.AFTER)
         if row is None:
             self._place = None
+            CONSUMER_LAG.labels(self._name).set(0)
             with suppress(DuplicateKeyError):  # it is there: another process has it
-                await consumers.insert_one({"_id": self._name, "holder": self._me, "heldUntil": now()})
+                await consumers.insert_one({"_id": self._name, "holder": self._me, "heldUntil": _LONG_AGO})
                 return await self.hold()
             return False
         self._renewed = time.monotonic()
@@ -148,60 +179,84 @@ class _Consumer:
 
     async def work(self) -> None:
         """Handles what there is, and waits a while for more. Raises `LeaseLost`."""
-        moved = self._follower.moved
         if self._place is None:
             await self._begin_again(None)
         elif self._place.rereading is not None:
             await self._reread(self._place, self._place.rereading)
         else:
             try:
-                stretch = await self._reader.after(self._place.position, at_most=AT_A_TIME)
+                await self._read(self._place)
             except PositionLost:
                 logger.warning("the place in the event log is lost; reading the events", extra={"consumer": self._name})
+                self._reader.doubt_log()
                 await self._begin_again(self._place.position.known_event)
-                return
-            if stretch.events:
-                await self._advance([event.row for event in stretch.events], _Place(stretch.position))
-                return
-            CONSUMER_LAG.labels(self._name).set(0)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_S):
-                    await moved.wait()
 
     async def release(self) -> None:
         """Lets another process go on at once."""
         await collection_of(ConsumerRow).update_one(
-            {"_id": self._name, "holder": self._me}, {"$set": {"heldUntil": now()}}
+            {"_id": self._name, "holder": self._me}, [{"$set": {"heldUntil": "$$NOW"}}]
         )
 
     async def _begin_again(self, known: ObjectId | None) -> None:
         """Goes on through the collection, from some time before the last event that is known to have been handled."""
         # First the place to go on from afterwards: what is committed meanwhile is then seen twice rather than never.
+        log = await self._reader.log_id()
         end = (await self._reader.end()).position
         start = ObjectId.from_datetime(known.generation_time - OVERLAP) if known else ObjectId(bytes(12))
-        await self._advance([], _Place(end, start))
+        await self._advance([], _Place(log, end, start))
 
     async def _reread(self, place: _Place, last: ObjectId) -> None:
-        rows = await collection_of(Event).find({"_id": {"$gt": last}}).sort("_id", 1).limit(AT_A_TIME).to_list()
-        await self._advance(rows, replace(place, rereading=rows[-1]["_id"] if len(rows) == AT_A_TIME else None))
+        async def page(session: AsyncClientSession) -> tuple[list[Row], _Place]:
+            # In the session, since a change of primary may undo what is read outside.
+            found = collection_of(Event).find({"_id": {"$gt": last}}, session=session).sort("_id", 1)
+            rows = await found.limit(AT_A_TIME).to_list()
+            return rows, replace(place, rereading=rows[-1]["_id"] if len(rows) == AT_A_TIME else None)
+
+        await self._commit(page)
+
+    async def _read(self, place: _Place) -> None:
+        """Handles what the log has behind the place; what it gets later, if nothing. Raises `PositionLost`."""
+        moved = self._follower.moved
+        if place.log != await self._reader.log_id():
+            raise PositionLost
+        stretch = await self._reader.after(place.position, at_most=AT_A_TIME)
+        reached = replace(place, position=stretch.position)
+        if stretch.events:
+            await self._advance([event.row for event in stretch.events], reached)
+            return
+        CONSUMER_LAG.labels(self._name).set(0)
+        heed_cancellation()
+        try:
+            async with asyncio.timeout(RENEW_S):
+                await moved.wait()
+        except TimeoutError:
+            # Or the place would leave the operations log while others fill it; and each read goes through those.
+            await self._advance([], reached)
 
     async def _advance(self, rows: list[Row], place: _Place) -> None:
-        """The effects of these events and the new place, together. Raises `LeaseLost`."""
+        async def known(_session: AsyncClientSession) -> tuple[list[Row], _Place]:
+            return rows, place
+
+        await self._commit(known)
+
+    async def _commit(self, step: _Step) -> None:
+        """The effects of the next events and the new place, together. Raises `LeaseLost`."""
         before = self._place.as_row() if self._place else {"token": None}
 
-        async def body(session: AsyncClientSession) -> None:
+        async def body(session: AsyncClientSession) -> _Place:
+            rows, place = await step(session)
             mine = {"_id": self._name, "holder": self._me, **before}
             outcome = await collection_of(ConsumerRow).update_one(mine, self._held(place), session=session)
             if outcome.matched_count == 0:
                 raise LeaseLost
             if rows:
+                age = now() - rows[0]["_id"].generation_time
+                CONSUMER_LAG.labels(self._name).set(max(0.0, age.total_seconds()))
                 await self._handle(rows, session)
+            return place
 
-        await transaction(ConsumerRow, body)
-        self._place = place
+        self._place = await transaction(ConsumerRow, body)
         self._renewed = time.monotonic()
-        if rows:
-            CONSUMER_LAG.labels(self._name).set(max(0.0, (now() - rows[-1]["at"]).total_seconds()))
 
     def _held(self, place: _Place | None = None) -> list[dict[str, Any]]:
         until = {"$add": ["$$NOW", LEASE_S * 1000]}
@@ -213,4 +268,5 @@ class _Consumer:
 def _place_of(row: Row) -> _Place | None:
     if row.get("token") is None:
         return None
-    return _Place(LogPosition(row["token"], row.get("knownEvent")), row.get("rereading"))
+    position = LogPosition(row["token"], row["knownEvent"])
+    return _Place(UUID(bytes=row["log"]), position, row["rereading"])

@@ -43,7 +43,7 @@ class Cursors:
     def encode(self, log: UUID, position: LogPosition) -> str:
         known = position.known_event.binary if position.known_event else _NO_EVENT
         payload = log.bytes + known + position.token
-        return urlsafe_b64encode(self._mac(payload) + payload).decode().rstrip("=")
+        return _text_of(self._mac(payload) + payload)
 
     def decode(self, log: UUID, cursor: str) -> LogPosition | None:
         """The position; None for what is not a cursor of ours into this log."""
@@ -52,7 +52,9 @@ class Cursors:
         except ValueError:
             return None
         mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(payload)) or payload[:_UUID_BYTES] != log.bytes:
+        # The decoder skips what is not base64; only the text that we made is good.
+        is_ours = hmac.compare_digest(mac, self._mac(payload)) and _text_of(raw) == cursor
+        if not is_ours or payload[:_UUID_BYTES] != log.bytes:
             return None
         known = payload[_UUID_BYTES : _UUID_BYTES + _ID_BYTES]
         token = payload[_UUID_BYTES + _ID_BYTES :]
@@ -60,3 +62,7 @@ class Cursors:
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")[:_MAC_BYTES]
+
+
+def _text_of(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")

@@ -58,6 +58,16 @@ class RowTouched:
 News = Logged | RowTouched | Reached | Restarted
 
 
+def heed_cancellation() -> None:
+    """Raises `CancelledError` when this task was told to end and went on: for what runs for ever.
+
+    On Python 3.11 the driver loses a cancellation that comes while it sends a command (`asyncio.wait_for` does).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class EventFollower:
     """The one change stream of this process: the events, and in the same order what happens to `watched` rows.
 
@@ -66,7 +76,7 @@ class EventFollower:
 
     def __init__(self, reader: EventReader, watched: Mapping[type[Document], Sequence[str]]) -> None:
         self.moved = asyncio.Event()
-        """Set with the next event, and then replaced by another."""
+        """Set with the next event, or when some may have been missed, and then replaced by another."""
         self._reader = reader
         self._watched = watched
         self._heard_at: float | None = None
@@ -89,6 +99,7 @@ class EventFollower:
         """
         position: LogPosition | None = None
         while True:
+            heed_cancellation()
             try:
                 self._reader.doubt_log()
                 await self._reader.log_id()
@@ -110,6 +121,7 @@ class EventFollower:
         if position is None:
             end = await self._reader.end()
             position = end.position
+            self._tell_waiting()
             yield Restarted(end.position, end.next_cursor)
         known = position.known_event
         with loss_told():
@@ -118,6 +130,7 @@ class EventFollower:
             ) as stream:
                 self._heard_at = time.monotonic()
                 while True:
+                    heed_cancellation()
                     change = await stream.try_next()
                     self._heard_at = time.monotonic()
                     if change is None:
@@ -129,11 +142,14 @@ class EventFollower:
                         logged = self._reader.logged(change)
                         known = logged.position.known_event
                         self._behind_s = max(0.0, (now() - logged.row["at"]).total_seconds())
-                        self.moved.set()
-                        self.moved = asyncio.Event()
+                        self._tell_waiting()
                         yield logged
                     else:
                         yield RowTouched(change["ns"]["coll"], change["documentKey"]["_id"])
+
+    def _tell_waiting(self) -> None:
+        self.moved.set()
+        self.moved = asyncio.Event()
 
     def _here(self, stream: AsyncChangeStream[Row], known: ObjectId | None) -> tuple[LogPosition, str]:
         position = LogPosition(token_of(stream), known)
@@ -141,7 +157,8 @@ class EventFollower:
 
     def _pipeline(self, events: str) -> list[dict[str, Any]]:
         """Of other collections only which row it was: their contents, password hashes among them, stay there."""
-        wanted = [{"ns.coll": events, "operationType": {"$in": ["insert", *_LOG_GONE]}}]
+        wanted: list[Row] = [{"ns.coll": events, "operationType": {"$in": ["insert", *_LOG_GONE]}}]
+        wanted += [{"to.coll": events}]  # another one was put in its place
         wanted += [
             {"ns.coll": collection_of(model).name, "operationType": {"$in": list(operations)}}
             for model, operations in self._watched.items()

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from app.accounts.actor import Actor
 from app.events.cursor import LogPosition
-from app.events.replay import EventReader, Logged, PositionLost, check_past
+from app.events.replay import EventReader, PositionLost, check_past
 
 from .audience import group_of
 from .protocol import Options
@@ -163,9 +164,11 @@ class Feed:
 
     async def _look_into_log(self, position: LogPosition) -> list[Broadcast]:
         stretch = await self._past.reader.after(position, at_most=SCAN)
-        heard: list[Logged] = await heard_by(self.actor, stretch.events)
+        # What lies behind has its turn when the ring has come to it: until then this actor's rights may change.
+        end = self._past.ring.end
+        heard = await heard_by(self.actor, [logged for logged in stretch.events if logged.position.token <= end.token])
         # Only now, so that whoever gives up waiting in between loses nothing.
-        self._position = stretch.position
+        self._position = min(stretch.position, end, key=attrgetter("token"))
         return [item for item in map(Broadcast, heard) if self._is_wanted(item)]
 
     def _is_wanted(self, item: Broadcast) -> bool:

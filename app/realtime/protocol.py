@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from app.events.catalog import EventType
 from app.platform.errors import InvalidInput
 from app.platform.paging import wrong_parameters
-from app.platform.wire import STORABLE, Id, Row, Secret, WireModel, to_json
+from app.platform.wire import Id, Row, Secret, WireModel, to_json
 from app.tickets.schemas import EventOut, event_out
 
-MAX_CURSOR = 1_024
 PARAMETERS = ("since", "ticketId", "types")
 
 
@@ -61,13 +60,12 @@ FAULT = Ending(CloseCode.FAULT, "Something went wrong on our side")
 RESTARTING = Ending(CloseCode.RESTARTING, "The service restarts; come back with since")
 NOT_READY = Ending(CloseCode.TRY_LATER, "The database can't be reached at the moment")
 
-Cursor = Annotated[str, StringConstraints(max_length=MAX_CURSOR), STORABLE]
-
 
 class Options(WireModel):
     """What of the event log a stream is to tell."""
 
-    since: Cursor | None = Field(default=None, description="The cursor to go on from; absent: from now on")
+    # Of whatever length and characters: what is no cursor of ours is answered by `resync`, which mends the client.
+    since: str | None = Field(default=None, description="The cursor to go on from; absent: from now on")
     ticket_id: Id | None = Field(default=None, description="Only events of this ticket")
     types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))] | None = Field(
         default=None, description="Only events of these types"
