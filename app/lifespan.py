@@ -42,6 +42,7 @@ DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket, 
 # A database that is there is mostly ready within this; one that is not must not keep /healthz from answering.
 FIRST_TRY_S = 2
 RETRY_S = 1
+STOP_S = 5
 
 
 class Database:
@@ -99,8 +100,8 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
         finally:
             working.cancel()
             preparing.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
+            # Not for ever: with the database hanging, a stream takes as long to close as any of its answers.
+            await asyncio.wait({working, preparing}, timeout=STOP_S)
             passwords.close()
             await database.handle.client.close()
 

@@ -1,0 +1,297 @@
+"""The clients that the documentation shows: what they hold is what a reload shows, whatever happens in between."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from bson import ObjectId
+from playwright.sync_api import Browser
+from pymongo import MongoClient
+from websockets.sync.client import connect
+
+from app.accounts.roles import Role
+from app.accounts.tokens import ACCESS_TTL, Tokens
+from app.realtime.hub import MAX_STREAMS_PER_USER, SWEEP_S
+from tests.browser import launched
+from tests.factories.accounts import PASSWORD
+from tests.realtime.followers import CLIENTS, BrowserFollower, Follower, Json, PythonFollower, site
+from tests.services import SECRET, Person, Rows, Service, person, session, wait_until
+
+# More than a page of them.
+TICKETS = 120
+ABNORMAL, RESTARTING, UNAUTHENTICATED, FORBIDDEN, TOO_MUCH = 1006, 1012, 4401, 4403, 4429
+Follow = Callable[..., Follower]
+
+
+class Changes:
+    """Somebody who works on the tickets, by a service that nobody hurts."""
+
+    def __init__(self, service: Service, admin: Person) -> None:
+        self._http = httpx.Client(base_url=service.url, headers=admin.headers, timeout=30)
+        self._ids: list[str] = []
+        self.close = self._http.close
+
+    def mark(self, **more: Any) -> str:
+        """Opens a ticket that is left alone then, and answers its id."""
+        ticket_id: str = self._do("POST", "", {"title": "No paper", "description": "Tray 2", **more})["id"]
+        return ticket_id
+
+    def one(self) -> None:
+        """Some change to some ticket."""
+        if len(self._ids) < TICKETS or random.random() < 0.1:
+            self._ids.append(self.mark())
+            return
+        ticket = random.choice(self._ids)
+        if random.random() < 0.7:
+            self._do("PATCH", f"/{ticket}", {"tags": [str(random.random())]})
+            return
+        self._do("DELETE", f"/{ticket}")
+        if random.random() < 0.7:
+            self._do("POST", f"/{ticket}/restore")
+        else:
+            self._ids.remove(ticket)
+
+    def seen_by(self, who: Person) -> Json:
+        """What a fresh look shows: all tickets by id."""
+        seen: Json = {}
+        parameters = {"limit": "100"}
+        while True:
+            answer = self._http.get("/api/tickets", params=parameters, headers=who.headers)
+            page = answer.raise_for_status().json()
+            seen |= {ticket["id"]: ticket for ticket in page["items"]}
+            if page["nextCursor"] is None:
+                return seen
+            parameters["cursor"] = page["nextCursor"]
+
+    def _do(self, method: str, path: str, body: Json | None = None) -> Json:
+        answer = self._http.request(method, f"/api/tickets{path}", json=body).raise_for_status()
+        return dict(answer.json()) if answer.content else {}
+
+
+@pytest.fixture(scope="module")
+def rows(mongodb_uri: str) -> Iterator[Rows]:
+    with MongoClient[dict[str, Any]](mongodb_uri.replace("/test_", "/clients_"), tz_aware=True) as client:
+        yield client.get_default_database()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    """The address of the site that the browser's client comes from."""
+    with site() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def services(
+    mongodb_uri: str, page: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, Service]]:
+    """One for the clients, which may be killed, and another for those who make changes meanwhile."""
+    logs = tmp_path_factory.mktemp("clients")
+    uri = mongodb_uri.replace("/test_", "/clients_")
+    one, other = (Service(uri, logs / name) for name in ("one.log", "other.log"))
+    one.environment["ALLOWED_ORIGINS"] = page
+    try:
+        one.start()
+        other.start()
+        yield one, other
+    finally:
+        one.kill()
+        other.kill()
+
+
+@pytest.fixture(scope="module")
+def changes(services: tuple[Service, Service], rows: Rows) -> Iterator[Changes]:
+    with closing(Changes(services[1], person(rows, Role.ADMIN))) as changes:
+        for _ in range(TICKETS):
+            changes.one()
+        yield changes
+
+
+@pytest.fixture(params=["python", "browser"])
+def follow(request: pytest.FixtureRequest, services: tuple[Service, Service], page: str) -> Iterator[Follow]:
+    """Starts a client of somebody's, to begin with in these sessions, before it signs in itself."""
+    with ExitStack() as stack:
+
+        def start(who: Person, *sessions: Json) -> Follower:
+            given = iter(sessions)
+            arguments = (services[0].url, (who.username, PASSWORD), lambda: next(given, None))
+            if request.param == "python":
+                return stack.enter_context(closing(PythonFollower(*arguments)))
+            browser: Browser = request.getfixturevalue("browser")
+            return stack.enter_context(closing(BrowserFollower(browser, page, *arguments)))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@contextmanager
+def going_on(changes: Changes) -> Iterator[None]:
+    """Changes are made all the while."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.wait(0.01):
+            changes.one()
+
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(work)
+        try:
+            yield
+        finally:
+            is_over.set()
+            working.result()
+
+
+def lived(rows: Rows, who: Person, left_s: float, *, told_s: int, refresh_token: str | None = None) -> Json:
+    """A session whose token has so long to live, and what its owner is told of that."""
+    session_id, moment = ObjectId(), datetime.now(UTC)
+    session(rows, who.id, session_id, moment)
+    return {
+        "token": Tokens(SECRET).access(who.id, session_id, moment - ACCESS_TTL + timedelta(seconds=left_s)),
+        "expiresIn": told_s,
+        "refreshToken": refresh_token or Tokens(SECRET).refresh(session_id, 0),
+    }
+
+
+def sessions_of(rows: Rows, who: Person) -> list[int]:
+    """How often each was renewed."""
+    return [row["generation"] for row in rows.sessions.find({"userId": who.id}).sort("_id", 1)]
+
+
+def settle(follower: Follower, changes: Changes, who: Person) -> None:
+    """Returns when it holds what a fresh look shows, a last change included."""
+    mark = changes.mark(requester=str(who.id))
+    seen = changes.seen_by(who)
+    assert mark in seen
+    wait_until(lambda: follower.held() == seen)
+
+
+def test_changes_and_broken_connections(
+    follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows
+) -> None:
+    service = services[0]
+    agent = person(rows, Role.AGENT)
+    with going_on(changes):
+        follower = follow(agent)
+        wait_until(lambda: len(follower.held()) >= TICKETS)
+
+        service.kill()
+        mark = changes.mark()
+        service.start()
+        wait_until(lambda: mark in follower.held())
+
+        service.ask_to_end()
+        service.wait()
+        mark = changes.mark()
+        service.start()
+        wait_until(lambda: mark in follower.held())
+    settle(follower, changes, agent)
+
+    assert set(follower.codes()) == {ABNORMAL, RESTARTING}
+    assert follower.loads() == 1
+
+
+def test_signing_out_elsewhere(follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows) -> None:
+    customer = person(rows, Role.CUSTOMER)
+    first = lived(rows, customer, 3_600, told_s=3_600)
+    follower = follow(customer, first)
+    settle(follower, changes, customer)
+
+    headers = {"Authorization": f"Bearer {first['token']}"}
+    httpx.post(f"{services[1].url}/api/logout", headers=headers, timeout=30).raise_for_status()
+    settle(follower, changes, customer)
+
+    assert (follower.codes(), follower.loads()) == ([UNAUTHENTICATED], 1)
+    assert sessions_of(rows, customer) == [0, 0]
+
+
+def test_a_token_is_replaced_before_it_expires(follow: Follow, changes: Changes, rows: Rows) -> None:
+    agent = person(rows, Role.AGENT)
+    follower = follow(agent, lived(rows, agent, 5, told_s=1))
+    expired = time.monotonic() + 5
+    wait_until(lambda: follower.loads() == 1 and time.monotonic() > expired + 2 * SWEEP_S)
+    settle(follower, changes, agent)
+
+    assert (follower.codes(), follower.loads()) == ([], 1)
+    assert sessions_of(rows, agent) == [0, 1]
+
+
+def test_a_token_that_expired_unnoticed(follow: Follow, changes: Changes, rows: Rows) -> None:
+    agent = person(rows, Role.AGENT)
+    follower = follow(agent, lived(rows, agent, 2, told_s=3_600))
+    wait_until(lambda: follower.codes() == [UNAUTHENTICATED])
+    settle(follower, changes, agent)
+
+    assert (follower.codes(), follower.loads()) == ([UNAUTHENTICATED], 1)
+    assert sessions_of(rows, agent) == [0, 1]
+
+
+def test_a_log_that_is_lost(follow: Follow, changes: Changes, rows: Rows) -> None:
+    agent = person(rows, Role.AGENT)
+    follower = follow(agent)
+    settle(follower, changes, agent)
+
+    rows.tickets.update_many({}, {"$set": {"title": "Changed without a word"}, "$inc": {"version": 1}})
+    rows.events.drop()
+    rows.create_collection("events")
+    wait_until(lambda: follower.loads() == 2)
+    settle(follower, changes, agent)
+
+    assert (follower.codes(), follower.loads()) == ([], 2)
+
+
+def test_too_many_streams(follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows) -> None:
+    agent = person(rows, Role.AGENT)
+    address = f"ws://127.0.0.1:{services[0].port}/ws"
+    with ExitStack() as stack:
+        for _ in range(MAX_STREAMS_PER_USER):
+            stream = stack.enter_context(connect(address, additional_headers=agent.headers, proxy=None))
+            assert orjson.loads(stream.recv())["type"] == "ready"
+        follower = follow(agent)
+        wait_until(lambda: follower.codes() == [TOO_MUCH])
+        refused = time.monotonic()
+    settle(follower, changes, agent)
+
+    assert time.monotonic() - refused > 4.5
+    assert (follower.codes(), follower.loads()) == ([TOO_MUCH], 1)
+
+
+def test_what_is_forbidden_is_not_tried_again(follow: Follow, changes: Changes, rows: Rows) -> None:
+    agent, somebody = person(rows, Role.AGENT), person(rows, Role.AGENT)
+    first = lived(rows, agent, 3_600, told_s=1, refresh_token="rt_of_nobody")
+    follower = follow(agent, first, lived(rows, somebody, 3_600, told_s=3_600))
+    wait_until(lambda: follower.refusal() is not None)
+
+    assert follower.refusal() == "A stream can't pass to another user"
+    assert (follower.codes(), follower.loads()) == ([FORBIDDEN], 1)
+
+
+def test_a_page_from_elsewhere_is_refused(
+    browser: Browser, page: str, services: tuple[Service, Service], rows: Rows
+) -> None:
+    agent = person(rows, Role.AGENT)
+    given = lived(rows, agent, 3_600, told_s=3_600)
+    elsewhere = page.replace("127.0.0.1", "localhost")
+    with closing(BrowserFollower(browser, elsewhere, services[0].url, ("", ""), lambda: given)) as follower:
+        wait_until(lambda: follower.refusal() is not None)
+
+        assert follower.refusal() == "This origin is not allowed"
+        assert (follower.codes(), follower.held()) == ([FORBIDDEN], {})
+
+
+@pytest.mark.parametrize("name", ["live.js", "live.py"])
+def test_examples_are_short(name: str) -> None:
+    assert len((CLIENTS / name).read_text().splitlines()) <= 120
