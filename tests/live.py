@@ -110,8 +110,11 @@ class EventStream:
         async with asyncio.timeout(DEADLINE_S):
             return await anext(self._blocks)
 
-    async def messages(self, count: int) -> list[Message]:
-        return [await self.message() for _ in range(count)]
+    async def frame(self) -> Frame:
+        return (await self.message()).frame
+
+    async def frames(self, count: int) -> list[Frame]:
+        return [await self.frame() for _ in range(count)]
 
     async def ending(self) -> None:
         """Returns when the service has ended it, which it has to do before it sends anything else."""

@@ -41,7 +41,8 @@ def configure_logging(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-        logging.getLogger(name).setLevel(logging.NOTSET)  # the level asked for goes for it, too
+        # The level asked for goes for it, too; but DEBUG tells the headers and messages of WebSockets, tokens too.
+        logging.getLogger(name).setLevel(logging.INFO if level == "DEBUG" else logging.NOTSET)
     logging.getLogger("uvicorn.error").addFilter(_NO_HANDSHAKES)
     # Its lines would hold query strings, and with them one-time tickets; ours don't.
     logging.getLogger("uvicorn.access").disabled = True

@@ -173,6 +173,8 @@ class Hub:
         cursor, resync = await feed.start(options.since)
         if listener.ending or listener.actor is None:
             raise StreamEnds(listener.ending or SESSION_OVER)
+        if listener not in self._listeners.get(listener.claims.user_id, ()):  # it has left meanwhile
+            raise asyncio.CancelledError
         listener.feeds.add(feed)
         self._join_group(feed, listener.actor)
         return feed, cursor, resync
@@ -181,6 +183,7 @@ class Hub:
         if feed in listener.feeds:
             listener.feeds.remove(feed)
             self._leave_group(feed)
+            feed.close()
 
     def end(self, listener: Listener, ending: Ending) -> None:
         """The listener hears nothing more, from this moment on; its connection is closed."""

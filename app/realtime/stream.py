@@ -68,6 +68,8 @@ class EventStream(Response):
         try:
             await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Its feed is closed by that, which ends the telling even where the cancellation is lost.
+            self._hub.leave(self.listener)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

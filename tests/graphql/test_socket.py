@@ -10,15 +10,20 @@ from bson import ObjectId
 
 from app.accounts.documents import Session, User
 from app.accounts.tokens import ACCESS_TTL
+from app.events.cursor import LogPosition
+from app.events.replay import Logged
 from app.graphql.socket import MESSAGES_PER_MINUTE
 from app.platform.clock import now
 from app.platform.mongo import collection_of
 from app.platform.websocket import MAX_MESSAGE_BYTES
 from app.realtime.hub import MAX_STREAMS_PER_USER, Hub
+from app.realtime.protocol import SESSION_OVER
 from tests.callers import Caller, Callers
 from tests.conftest import ALLOWED_ORIGIN
 from tests.factories.accounts import tokens
+from tests.factories.events import event_row
 from tests.graphql.conversation import ID, PATH, PROTOCOL, Conversation, nobody_is_left
+from tests.graphql.following import listener_of
 from tests.live import Live, Socket, eventually
 
 INIT = {"type": "connection_init"}
@@ -181,20 +186,25 @@ NO_MESSAGES: list[Any] = [
     *({"type": "subscribe", "id": ID, "payload": payload} for payload in (None, ME, [REQUEST])),
     *({"type": "complete"}, {"type": "subscribe", "id": ID}, {"type": "subscribe", "payload": REQUEST}),
 ]
-ILL_FORMED = [*NO_JSON, *(orjson.dumps(message).decode() for message in NO_MESSAGES), b'{"type": "ping"}', b"\xff"]
+ILL_FORMED: list[str | bytes] = [
+    *NO_JSON,
+    *(orjson.dumps(message).decode() for message in NO_MESSAGES),
+    b'{"type": "ping"}',
+    b"\xff",
+]
 
 
 class TestMessages:
-    @pytest.mark.parametrize("message", ILL_FORMED)
-    async def test_what_is_none_ends_it(self, live: Live, agent: Caller, hub: Hub, message: str | bytes) -> None:
-        early = await Conversation.open(live, agent.token)
-        greeted = await Conversation.begin(live, agent)
-        await greeted.subscribe(FOLLOW)
-        for conversation in (early, greeted):
-            await conversation.socket.connection.send(message)
+    async def test_that_are_none_end_it(self, live: Live, agent: Caller, hub: Hub) -> None:
+        for message in ILL_FORMED:
+            early = await Conversation.open(live, agent.token)
+            greeted = await Conversation.begin(live, agent)
+            await greeted.subscribe(FOLLOW)
+            for conversation in (early, greeted):
+                await conversation.socket.connection.send(message)
 
-            assert await conversation.closing() == NO_MESSAGE
-        await nobody_is_left(hub)
+                assert await conversation.closing() == NO_MESSAGE, message
+            await nobody_is_left(hub)
 
     @pytest.mark.parametrize(
         ("payload", "reason"),
@@ -357,29 +367,25 @@ class TestHub:
         assert await waiting.closing() == gone
         assert not other_hub._listeners
 
-    async def test_that_lost_its_place(
+    async def test_that_has_ended_a_stream_tells_it_nothing_more(
         self, live: Live, agent: Caller, other_hub: Hub, restart: Callable[[], None]
     ) -> None:
         restart()
         conversation = await Conversation.begin(live, agent)
-        for operation in "ab":
-            await conversation.subscribe(FOLLOW, operation)
+        await conversation.subscribe(FOLLOW)
         await conversation.silence()
-
-        restart()
-
         assert other_hub._past is not None
-        cursor = other_hub._past.ring.end_cursor
-        refusals = {}
-        for _ in "ab":
-            frame = await conversation.frame()
-            refusals[frame["id"]] = (frame["type"], frame["payload"][0]["extensions"])
-        assert sorted(refusals) == ["a", "b"]
-        for kind, extensions in refusals.values():
-            assert (kind, extensions["code"], extensions["cursor"]) == ("error", "resync_required", cursor)
-        [listener] = other_hub._listeners[agent.actor.id]
-        assert not listener.feeds
-        await conversation.silence()
+        end = other_hub._past.ring.end
+        row = event_row()
+
+        # The second is on its way when the stream ends.
+        for number in (1, 2):
+            other_hub.publish(Logged(row, LogPosition(end.token + bytes([number]), row["_id"]), "cursor"))
+            if number == 1:
+                assert await conversation.event() == {"id": str(row["_id"])}
+        other_hub.end(listener_of(other_hub, agent), SESSION_OVER)
+
+        assert await conversation.closing() == (4401, "The session is over")
 
 
 async def test_requests_over_http_live_at_the_same_address(agent: Caller) -> None:

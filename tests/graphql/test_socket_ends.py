@@ -11,14 +11,13 @@ from pymongo.network_layer import async_sendall
 
 from app.accounts.documents import Session
 from app.accounts.tokens import ACCESS_TTL
-from app.events.log import Event
 from app.platform.clock import now
 from app.platform.mongo import collection_of
 from app.platform.websocket import WebSocketConnection
 from app.realtime.hub import Hub
 from tests.callers import Caller, Callers
 from tests.conftest import settle
-from tests.factories.accounts import PASSWORD, tokens
+from tests.factories.accounts import tokens
 from tests.factories.tickets import add_tickets, open_ticket, ticket_row
 from tests.graphql.asking import BODY, CREATE
 from tests.graphql.conversation import Conversation, nobody_is_left
@@ -64,21 +63,6 @@ class TestSessions:
         assert await conversation.closing() == OVER
         assert told([await bystander.event()]) == [(ticket["id"], "ticket.updated", 2)]
         assert callers.customer.actor.id not in hub._listeners
-
-    async def test_end_with_the_password_but_for_the_one_that_changed_it(self, live: Live, customer: Caller) -> None:
-        login = {"username": "customer", "password": PASSWORD}
-        other = (await customer.post("/api/login", json=login)).json()["token"]
-        own = await Conversation.begin(live, customer)
-        elsewhere = await Conversation.open(live)
-        await elsewhere.greet(f"Bearer {other}")
-        assert await elsewhere.frame() == {"type": "connection_ack"}
-
-        body = {"currentPassword": PASSWORD, "newPassword": "another battery staple"}
-        answer = await customer.post("/api/me/password", json=body)
-        assert answer.status_code == 204
-
-        assert await elsewhere.closing() == OVER
-        await own.silence()
 
     async def test_end_when_the_token_expires(self, live: Live, agent: Caller, hub: Hub) -> None:
         moment = now() - ACCESS_TTL + timedelta(seconds=1.5)
@@ -168,24 +152,6 @@ class TestFaults:
         await log_event(ticket_row())
         assert (await conversation.event("whole"))["type"] == "ticket.updated"
         await conversation.silence()
-
-    async def test_of_ours_before_anything_is_told(
-        self, live: Live, agent: Caller, hub: Hub, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        start = await present(agent)
-        forget(hub)
-        conversation = await Conversation.begin(live, agent)
-        events = collection_of(Event)
-        app_events = hub._reader
-        await events.rename("events_elsewhere")
-        try:
-            app_events.doubt_log()
-            await conversation.subscribe(FOLLOW, since=start)
-            extensions = await conversation.refusal()
-        finally:
-            await events.database["events_elsewhere"].rename(events.name)
-
-        assert extensions["code"] == "internal_error"
 
 
 class TestCancellation:

@@ -1,5 +1,6 @@
 """`subscription { ticketEvents }`: what every other stream tells, to the same ears, in the same order."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from app.accounts.roles import Role
 from app.events.catalog import EventType
 from app.graphql.cost import MAX_COST
 from app.graphql.socket import MAX_SUBSCRIPTIONS
+from app.platform.metrics import EVENTS_DELIVERED
 from app.realtime.hub import Hub
 from tests.callers import Caller, Callers
 from tests.conftest import settle
@@ -93,6 +95,38 @@ class TestEvents:
             frames = [await conversation.frame() for _ in range(3)]
             assert sorted(frame["id"] for frame in frames) == ["follower", "mutation", "mutation"]
             await conversation.complete("follower")
+
+    async def test_of_long_ago_give_others_their_turn(self, live: Live, agent: Caller, hub: Hub) -> None:
+        start = await present(agent)
+        ticket = ticket_row()
+        for version in range(1, 101):
+            await log_event({**ticket, "version": version})
+        await settle(hub)
+        conversation = await Conversation.begin(live, agent)
+        turns = 0
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        other = asyncio.create_task(take_turns())
+        await conversation.subscribe(FOLLOW, since=start)
+        assert [version for _, _, version in told(await conversation.events(100))] == list(range(1, 101))
+        other.cancel()
+
+        assert turns >= 100
+
+    async def test_are_counted(self, live: Live, agent: Caller) -> None:
+        conversation = await Conversation.begin(live, agent)
+        await conversation.subscribe(FOLLOW)
+        await conversation.silence()
+        before = EVENTS_DELIVERED._value.get()
+        await open_ticket(agent)
+        await conversation.event()
+
+        assert EVENTS_DELIVERED._value.get() == before + 1
 
     async def test_come_in_one_order_to_all_subscriptions(self, live: Live, agent: Caller) -> None:
         conversation = await Conversation.begin(live, agent)

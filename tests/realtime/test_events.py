@@ -1,7 +1,6 @@
 """`GET /api/events`: what happened since, in commit order, as far as it is for the caller's ears."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -15,35 +14,9 @@ from app.platform.mongo import collection_of
 from tests.callers import Caller, Callers
 from tests.conftest import SECRET
 from tests.factories.tickets import open_ticket
+from tests.realtime.polling import news, present, told, walked
 
 CURSORS = Cursors(derive_key(SECRET, "event-cursor"))
-
-
-async def news(caller: Caller, since: str | None = None, **parameters: Any) -> dict[str, Any]:
-    answer = await caller.get("/api/events", params={**({"since": since} if since else {}), **parameters})
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def present(caller: Caller) -> str:
-    cursor: str = (await news(caller))["nextCursor"]
-    return cursor
-
-
-async def walked(caller: Caller, since: str, limit: int) -> list[dict[str, Any]]:
-    """Everything since, in pages."""
-    items: list[dict[str, Any]] = []
-    while True:
-        page = await news(caller, since, limit=limit)
-        if not page["items"]:
-            return items
-        items += page["items"]
-        since = page["nextCursor"]
-
-
-def told(items: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    return [(item["ticketId"], item["type"], item["ticket"]["version"]) for item in items]
 
 
 class TestOrder:
