@@ -4,6 +4,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from tests.callers import Caller
 from tests.conftest import SECRET
@@ -27,7 +28,9 @@ async def test_of_either_door(mongodb_uri: str, customer: Caller, level: str) ->
             assert "ready" in str(await socket.recv())
         async with connect(address, additional_headers=bearer, proxy=None) as socket:
             assert "ready" in str(await socket.recv())
-        async with connect(f"{address}?ticket={tickets[1]}", origin="https://evil.example", proxy=None) as socket:
+        async with connect(
+            f"{address}?ticket={tickets[1]}", origin=Origin("https://evil.example"), proxy=None
+        ) as socket:
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
         with pytest.raises(InvalidStatus):
