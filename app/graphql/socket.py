@@ -109,9 +109,7 @@ class _Conversation:
             raise StreamEnds(NOT_READY) from None
         finally:
             self._hub.leave(listener)
-            tasks = [subscription.task for subscription in self._subscriptions.values()]
-            self._subscriptions.clear()
-            await _stop(tasks)
+            await _stop([subscription.task for subscription in self._subscriptions.values()])
 
     async def _introduction(self) -> AccessClaims:
         """Waits for `connection_init`, and reads who it is from it or from the header."""

@@ -82,6 +82,7 @@ class Feed:
         # None: at the end of the ring, wherever that is by now.
         self._position: LogPosition | None = None
         self._busy_since: float | None = None
+        self._is_in_log = False
         self._is_closed = False
         self._wake = asyncio.Event()
 
@@ -132,7 +133,8 @@ class Feed:
         """Whether its reader has been at the last piece for too long."""
         if self._busy_since is None or self._position is None:
             return False
-        has_been_passed = self._position.token < self._past.ring.floor.token
+        # Who replays the log is behind the ring all the time, however well they read.
+        has_been_passed = not self._is_in_log and self._position.token < self._past.ring.floor.token
         return time.monotonic() - self._busy_since > (PASSED_STALL_S if has_been_passed else STALL_S)
 
     async def next(self) -> list[Broadcast] | Resync:
@@ -166,7 +168,8 @@ class Feed:
         if position.token > ring.end.token:  # another process told it that far already
             await self._past.more()
             return []
-        if position.token < ring.floor.token:
+        self._is_in_log = position.token < ring.floor.token
+        if self._is_in_log:
             return await self._look_into_log(position)
         piece = ring.after(position, PIECE_BYTES)
         self._position = piece[-1].position if piece else None

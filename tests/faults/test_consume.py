@@ -198,7 +198,6 @@ def test_the_death_of_the_database_loses_and_repeats_nothing(mongod: Mongod, rea
             touched,
             ["event", writer.events[-1]],
         ]
-        assert "Traceback" not in reader.said()
 
 
 def test_another_database_is_read_from_its_beginning(mongod: Mongod, readers: Readers, rows: Rows) -> None:
@@ -269,5 +268,4 @@ def test_what_the_operations_log_has_forgotten_is_read_from_the_events(forgetful
     again = told.index(["restarted"], 1)
     assert [event for _, event in told[1:again]] == writer.events[: again - 1]
     assert [event for _, event in told[again + 1 :]] == writer.events[260:]
-    assert "the place in the event log is lost; reading the events" in reader.said()
-    assert "Traceback" not in reader.said()
+    assert reader.said().count("the place in the event log is lost; reading the events") == 1

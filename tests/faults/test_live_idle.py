@@ -14,7 +14,7 @@ from app.realtime.hub import MAX_STREAMS_PER_USER
 from app.realtime.protocol import CloseCode
 from tests.faults.deaf import CLOSE, PING, Deaf
 from tests.faults.live import receive, websocket
-from tests.services import Mongod, Person, Rows, Service, person, until
+from tests.services import PATIENCE_S, Mongod, Person, Rows, Service, person, until
 
 WARM_UP = 300
 SOCKETS = 1_000
@@ -66,9 +66,10 @@ async def memory_with(service: Service, people: list[Person]) -> int:
 async def settled(service: Service) -> int:
     """What the process has in memory once that does not change any more."""
     before = 0
-    while before != (memory := service.memory()):
-        before = memory
-        await asyncio.sleep(0.5)
+    async with asyncio.timeout(PATIENCE_S):
+        while before != (memory := service.memory()):
+            before = memory
+            await asyncio.sleep(0.5)
     return memory
 
 
