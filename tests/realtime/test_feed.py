@@ -309,3 +309,17 @@ class TestSlowness:
         await relay.follow()
 
         assert feed.is_too_slow()
+
+    async def test_is_not_held_against_who_replays_what_memory_never_had(
+        self, relay: Relay, agent_in: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.realtime.feed.PASSED_STALL_S", -1)
+        monkeypatch.setattr("app.realtime.feed.SCAN", 2)
+        start = await relay.present()
+        await happen(4)
+        await relay.start()
+        feed, _, _ = await relay.hub.open_feed(agent_in, behind(start))
+
+        assert len(await next_of(feed)) == 2
+
+        assert not feed.is_too_slow()
