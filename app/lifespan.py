@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import FrameType
 from typing import TypedDict
 
@@ -39,8 +39,9 @@ from app.tickets.documents import Ticket
 logger = logging.getLogger(__name__)
 
 DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket, ConsumerRow]
-# A database that is there is mostly ready within this; one that is not must not keep /healthz from answering.
-FIRST_TRY_S = 2
+# One that is down is found to be so sooner; one that hangs, or builds indexes for a million rows, must not keep
+# /healthz from answering.
+FIRST_TRY_S = 6
 RETRY_S = 1
 STOP_S = 5
 
@@ -79,11 +80,10 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
         events = EventReader(Cursors(derive_key(secret, "event-cursor")))
         follower = EventFollower(events, WATCHED)
         hub = Hub(events)
-        preparing = asyncio.create_task(_prepare(database, settings, passwords))
+        failed = asyncio.Event()
+        preparing = asyncio.create_task(_prepare(database, settings, passwords, failed))
         working = asyncio.create_task(_go_live(preparing, follower, hub))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_TRY_S):
-                await hub.is_open.wait()
+        await _first_try(hub.is_open, failed)
         try:
             with _told_to_stop(hub.close):
                 yield State(
@@ -145,8 +145,16 @@ def _told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-async def _prepare(database: Database, settings: Settings, passwords: PasswordPool) -> None:
-    """Tries until the database is there; requests get 503 until then."""
+async def _first_try(*outcomes: asyncio.Event) -> None:
+    """Returns when the service is ready, or has found that it can't be yet."""
+    waiting = [asyncio.create_task(outcome.wait()) for outcome in outcomes]
+    await asyncio.wait(waiting, timeout=FIRST_TRY_S, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+
+
+async def _prepare(database: Database, settings: Settings, passwords: PasswordPool, failed: asyncio.Event) -> None:
+    """Tries until the database is there; requests get 503 until then. Sets `failed` when it has not been so far."""
     while True:
         try:
             await prepare(database.handle, DOCUMENTS)
@@ -160,6 +168,7 @@ async def _prepare(database: Database, settings: Settings, passwords: PasswordPo
             database.is_prepared = True
             logger.info("ready", extra={"database": database.handle.name})
             return
+        failed.set()
         await asyncio.sleep(RETRY_S)
 
 

@@ -54,6 +54,8 @@ class RequestScope:
             finally:
                 request_id_var.reset(token)
             return
+        # For an answer without end that nobody reads: ASGI has no word for breaking off.
+        scope["state"]["transport"] = getattr(getattr(receive, "__self__", None), "transport", None)
         exchange = _Exchange(send, request_id)
         try:
             with REQUESTS_IN_PROGRESS.track_inprogress():

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response
@@ -51,14 +50,18 @@ class EventStream(Response):
         self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.listener = Listener(DOOR, claims, self._over.set_result)
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if not self._is_head:
                 await self._run(receive, send)
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LAST_WORD_S):
                     await send({"type": "http.response.body", "body": b""})
+            except TimeoutError:
+                # asyncio would keep the socket, and what is to be read, until it is.
+                scope["state"]["transport"].abort()
+                await _until_gone(receive)
         finally:
             self._hub.leave(self.listener)
 

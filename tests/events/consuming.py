@@ -74,6 +74,12 @@ async def consumer_row() -> Row:
     return row
 
 
+async def is_at_the_log(name: str = NAME) -> bool:
+    """Whether the consumer has left the collection behind it."""
+    row = await collection_of(ConsumerRow).find_one({"_id": name})
+    return row is not None and row.get("token") is not None and row["rereading"] is None
+
+
 async def place() -> LogPosition:
     """Where the consumer stands."""
     row = await consumer_row()
@@ -95,6 +101,12 @@ class Consumers:
     def start(self, handle: Handler, name: str = NAME, reader: EventReader | None = None) -> asyncio.Task[None]:
         task = asyncio.create_task(consume(name, reader or self._reader, self._follower, handle))
         self._tasks.append(task)
+        return task
+
+    async def start_at_the_log(self, handle: Handler, name: str = NAME) -> asyncio.Task[None]:
+        """Returns when it has read what is there, which it would else be told twice if it came just now."""
+        task = self.start(handle, name)
+        await until(lambda: is_at_the_log(name))
         return task
 
     async def end(self, *tasks: asyncio.Task[None]) -> None:

@@ -62,7 +62,7 @@ class TestOrder:
         assert await handled(10) == there + coming
 
     async def test_a_transaction_that_began_earlier_and_ended_later_comes_later(self, consumers: Consumers) -> None:
-        consumers.start(noting())
+        await consumers.start_at_the_log(noting())
         start = await add_events(1)
         await handled(1)
         early, late = event_row(version=1), event_row(version=1)
@@ -84,7 +84,7 @@ class TestOrder:
         self, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("app.events.consume.RENEW_S", 10 * DEADLINE_S)
-        consumers.start(noting())
+        await consumers.start_at_the_log(noting())
         events = []
         for number in range(1, 21):
             events += await add_events(1)
@@ -136,8 +136,8 @@ class TestFailure:
             has_failed.set()
             raise LookupError
 
-        consumers.start(fail, "poisoned")
-        consumers.start(noting())
+        await consumers.start_at_the_log(fail, "poisoned")
+        await consumers.start_at_the_log(noting())
         await add_event(event)
         events = [event["_id"], *await add_events(3)]
 
@@ -203,9 +203,10 @@ class TestFailure:
 
 class TestLease:
     async def test_of_two_one_works(self, consumers: Consumers) -> None:
+        events = await add_events(1)
         one, other = consumers.start(noting("one")), consumers.start(noting("other"))
-        events = []
-        for number in range(1, 11):
+        assert await handled(1) == events
+        for number in range(2, 11):
             events += await add_events(1)
             assert await handled(number) == events
 
@@ -220,7 +221,7 @@ class TestLease:
         """Whatever the time is by its own clock."""
         monkeypatch.setattr("app.events.consume.now", lambda: now() + error_of_clock)
         monkeypatch.setattr("app.events.consume.LEASE_S", 10 * DEADLINE_S)
-        one = consumers.start(noting("one"))
+        one = await consumers.start_at_the_log(noting("one"))
         events = await add_events(2)
         await handled(2)
         consumers.start(noting("other"))
@@ -232,7 +233,7 @@ class TestLease:
 
     async def test_of_one_that_died_runs_out(self, consumers: Consumers, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("app.events.consume.LEASE_S", 1)
-        one = consumers.start(noting("one"))
+        one = await consumers.start_at_the_log(noting("one"))
         events = await add_events(2)
         await handled(2)
         with monkeypatch.context() as death:
@@ -276,8 +277,8 @@ class TestLease:
     ) -> None:
         stalling = StallingReader(app.state["events"])
         monkeypatch.setattr("app.events.consume.LEASE_S", 0.5)
-        one = consumers.start(noting("one"), reader=stalling)
         events = await add_events(1)
+        one = consumers.start(noting("one"), reader=stalling)
         await handled(1)
         stalling.is_to_stall = True
         events += await add_events(2)
@@ -313,7 +314,7 @@ class TestLease:
             admin = effects().database.client.admin
             return bool(await (await admin.aggregate([{"$currentOp": {}}, {"$match": trying}])).to_list())
 
-        consumers.start(handle)
+        await consumers.start_at_the_log(handle)
         events = await add_events(3)
         await asyncio.wait_for(stands_still.wait(), DEADLINE_S)
         consumers.start(noting("other"))
@@ -403,15 +404,11 @@ class TestBeginning:
         assert await handled(10) == events
         assert await noted("other") == events[4:]
 
-    async def test_with_nothing_there(self, consumers: Consumers) -> None:
-        consumers.start(noting())
+    async def test_with_nothing_there_goes_on_with_the_log(self, consumers: Consumers) -> None:
+        await consumers.start_at_the_log(noting())
+        events = await add_events(1)
 
-        async def is_at_the_log() -> bool:
-            row = await collection_of(ConsumerRow).find_one({"_id": NAME})
-            return row is not None and row.get("token") is not None and row["rereading"] is None
-
-        await until(is_at_the_log)
-        assert await noted() == []
+        assert await handled(1) == events
 
 
 class TestPlace:

@@ -74,5 +74,7 @@ class TestHealth:
     async def test_the_service_can_work(self, nobody: AsyncClient) -> None:
         answer = await nobody.get("/readyz")
 
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        lag_ms = answer.json()["eventLagMs"]
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "eventLagMs": lag_ms})
+        assert 0 <= lag_ms < 10_000
         assert "database_up 1.0" in await figures(nobody)

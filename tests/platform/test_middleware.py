@@ -153,9 +153,9 @@ class TestSafetyNet:
         async def nowhere(_message: object) -> None:
             return
 
-        await limited(inner)({"type": "websocket"}, nothing, nowhere)
+        await limited(inner)({"type": "lifespan"}, nothing, nowhere)
 
-        assert seen == [{"type": "websocket"}]
+        assert seen == [{"type": "lifespan"}]
 
 
 class TestHeaders:
