@@ -10,7 +10,7 @@ from bson import ObjectId
 from app.events.catalog import EventType
 from app.realtime.feed import PASSED_STALL_S, PIECE_BYTES, STALL_S, Feed, Resync
 from app.realtime.hub import Listener
-from app.realtime.protocol import Options
+from app.realtime.protocol import TOO_SLOW, Options
 from app.realtime.ring import Broadcast
 from tests.callers import Caller
 from tests.factories.events import add_event, event_row
@@ -119,6 +119,29 @@ class TestAtTheEnd:
         assert feed.cursor != cursor
         again, _, _ = await relay.hub.open_feed(agent_in, behind(feed.cursor))
         assert await is_waiting(again)
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("is_ended", [True, False])
+    async def test_is_the_end_of_all_telling(self, relay: Relay, agent_in: Listener, is_ended: bool) -> None:
+        """By the service, or by the client, at the end of the log or behind it."""
+        sink, full = Sink(10), Sink(0)
+        feeds = [(await relay.hub.open_feed(agent_in, Options(), one))[0] for one in (sink, full, None)]
+        await happen(1)
+        await relay.follow()
+        sink.taken.clear()
+
+        if is_ended:
+            relay.hub.end(agent_in, TOO_SLOW)
+        else:
+            relay.hub.leave(agent_in)
+        await happen(1)
+        await relay.follow()
+
+        assert (sink.taken, agent_in.feeds, dict(relay.hub._feeds)) == ([], set(), {})
+        for feed in feeds:
+            with pytest.raises(asyncio.CancelledError):
+                await feed.next()
 
 
 class TestBehind:

@@ -24,7 +24,7 @@ from tests.factories.tickets import add_tickets, ticket_row
 from tests.live import eventually
 from tests.realtime.relaying import CURSORS, Relay
 
-STEPS = 250
+STEPS = 200
 # How often of each kind.
 KINDS = {"happen": 8, "follow": 6, "come or go": 4, "pause or go on": 4, "lose the place": 0.1}
 TYPES = [EventType.TICKET_UPDATED, EventType.TICKET_ASSIGNED]
@@ -173,7 +173,7 @@ def reaches(heard: list[ObjectId], count: int) -> bool:
 async def test_everybody_hears_what_they_should_in_order_and_once(
     callers: Callers, monkeypatch: pytest.MonkeyPatch, seed: int | None
 ) -> None:
-    monkeypatch.setattr("app.realtime.ring.MAX_EVENTS", 6)
+    monkeypatch.setattr("app.realtime.ring.MAX_EVENTS", 8)
     monkeypatch.setattr("app.realtime.feed.SCAN", 3)
     monkeypatch.setattr("app.realtime.feed.PIECE_BYTES", 2_000)
     seed = seed or random.randrange(2**32)

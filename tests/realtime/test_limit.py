@@ -10,9 +10,12 @@ from app.platform.metrics import STREAMS
 from app.realtime.hub import MAX_STREAMS_PER_USER
 from tests.callers import Caller, Callers
 from tests.factories.accounts import add_session, add_user
+from tests.factories.events import add_event
 from tests.factories.tickets import open_ticket
 from tests.live import Live, Socket, eventually
+from tests.realtime.conftest import RING
 from tests.realtime.doors import DOORS, Door, Source, events_of, listening
+from tests.realtime.polling import present
 
 TOO_MANY = (4429, "Too many streams of one user")
 # WebSockets and event streams.
@@ -85,6 +88,25 @@ class TestAPlace:
         await eventually(lambda: streams_open() == before - 1)
         await listening(Live.connect, live, customer.token)
         await refused(live, customer.token)
+
+    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+    async def test_is_free_again_when_its_client_leaves_in_the_middle_of_a_replay(
+        self, live: Live, agent: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After each number of steps; the driver leaves a socket to the collector when it is interrupted."""
+        monkeypatch.setattr("app.realtime.ring.MAX_EVENTS", RING)
+        monkeypatch.setattr("app.realtime.feed.SCAN", 1)
+        start = await present(agent)
+        for _ in range(10 * RING):
+            await add_event()
+        before = streams_open()
+
+        for steps in range(60):
+            stream = await live.stream(agent.token, {"since": start})
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await stream.leave()
+            await eventually(lambda: streams_open() == before)
 
     async def test_is_free_again_when_the_service_has_ended_it(
         self, live: Live, full: list[Source], customer: Caller

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.accounts.documents import Session, User
+from app.events.log import Event
 from app.platform.mongo import collection_of
 from tests.callers import Caller, Callers
 from tests.factories.accounts import PASSWORD, add_session, tokens
+from tests.factories.events import event_row
 from tests.factories.tickets import open_ticket
 from tests.live import Live
 from tests.realtime.doors import Door, ended, events_of, listening
@@ -88,6 +90,23 @@ async def test_ends_the_stream_before_another_event_is_told(
     assert time.monotonic() - over_at < WITHIN_S
     other = await open_ticket(callers.other_customer)
     assert [event["ticketId"] for event in events_of([await neighbour.frame()])] == [other["id"]]
+
+
+@pytest.mark.parametrize("what", ["session", "account"])
+async def test_holds_to_the_event(live: Live, customer: Caller, door: Door, what: str) -> None:
+    """The log has the two in one transaction, and so the event right behind the end."""
+    source = await listening(door, live, customer.token)
+    event = event_row(version=1, requester=customer.actor.id)
+
+    async with collection_of(Event).database.client.start_session() as session, await session.start_transaction():
+        if what == "session":
+            await collection_of(Session).delete_one({"_id": customer.actor.session_id}, session=session)
+        else:
+            change = {"$set": {"active": False}}
+            await collection_of(User).update_one({"_id": customer.actor.id}, change, session=session)
+        await collection_of(Event).insert_one(event, session=session)
+
+    await ended(source, *SESSION_OVER)
 
 
 async def test_other_sessions_of_the_user_go_on(live: Live, callers: Callers, door: Door) -> None:

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from app.platform.websocket import HIGH_WATER_BYTES
 from app.realtime.feed import PIECE_BYTES
 from app.realtime.hub import Hub
-from tests.callers import Callers
+from tests.callers import Caller, Callers
 from tests.factories.events import add_event, event_row
 from tests.live import DEADLINE_S, Live, LiveServer, eventually
 from tests.realtime.doors import events_of, listening
@@ -78,8 +78,24 @@ async def test_gets_no_answers_to_its_pings(live: Live, live_server: LiveServer)
         await loop.sock_sendall(connection, HANDSHAKE)
         assert (await loop.sock_recv(connection, 12)) == b"HTTP/1.1 101"
 
-        for _ in range(50):
+        for _ in range(120):
             async with asyncio.timeout(DEADLINE_S):
                 await loop.sock_sendall(connection, ping * 1_000)
 
         assert waiting_bytes(live_server) <= HIGH_WATER_BYTES + READ_BYTES
+
+
+async def test_is_let_go_when_it_is_gone_without_a_word(
+    live: Live, live_server: LiveServer, hub: Hub, agent: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a phone does that has lost its network: it does not answer pings any more."""
+    config = live_server._server.config
+    assert (config.ws_ping_interval, config.ws_ping_timeout) == (20, 20)
+    monkeypatch.setattr(config, "ws_ping_interval", 0.05)
+    monkeypatch.setattr(config, "ws_ping_timeout", 0.05)
+    with await small_socket(live) as connection:
+        bearer = f"Authorization: Bearer {agent.token}\r\n\r\n"
+        await asyncio.get_running_loop().sock_sendall(connection, HANDSHAKE[:-2] + bearer.encode())
+        await eventually(lambda: agent.actor.id in hub._listeners)
+
+        await eventually(lambda: agent.actor.id not in hub._listeners)
