@@ -22,6 +22,7 @@ from .log import Event
 
 # What the server says when a position is no longer, or was never, in its operations log.
 _LOST = "NonResumableChangeStreamError"
+_INVALID_RESUME_TOKEN = 260
 _INSERTS = [{"$match": {"operationType": "insert"}}]
 # A first answer with events in it would not say where it begins.
 _NOTHING = [{"$match": {"operationType": "none"}}]
@@ -140,7 +141,7 @@ def loss_told() -> Iterator[None]:
     try:
         yield
     except OperationFailure as error:
-        if error.has_error_label(_LOST):
+        if error.has_error_label(_LOST) or error.code == _INVALID_RESUME_TOKEN:
             raise PositionLost from None
         raise
 

@@ -48,3 +48,5 @@ def configure_logging(level: str) -> None:
     logging.getLogger("uvicorn.access").disabled = True
     # The driver logs each failed heartbeat with a traceback at INFO and below; the outage is logged once, by us.
     logging.getLogger("pymongo").setLevel(logging.WARNING)
+    # And what meets a dead server in its own background, where nobody waits for it, with a traceback at ERROR.
+    logging.getLogger("pymongo.client").setLevel(logging.CRITICAL)

@@ -23,7 +23,9 @@ EVENT_STREAM_LAG = Gauge(
     "By how much live events trail the event log; -1 before the database was first reached",
 )
 CONSUMER_LAG = Gauge(
-    "event_consumer_lag_seconds", "How old the last event was that a consumer has just handled", ["consumer"]
+    "event_consumer_lag_seconds",
+    "How old the oldest event before a consumer is; 0 with none, or when another process is at it",
+    ["consumer"],
 )
 STREAMS = Gauge("event_streams", "Clients connected to live events", ["door"])
 STREAMS_ENDED = Counter("event_streams_ended_total", "Live streams that the service ended, by close code", ["code"])
