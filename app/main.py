@@ -32,7 +32,9 @@ TAGS = [
     {"name": "users", "description": "Everybody's accounts"},
     {"name": "health", "description": "For whoever watches the service"},
 ]
-ALLOWED_HEADERS = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID"]
+ALLOWED_HEADERS = [
+    *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
+]
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
 
 
