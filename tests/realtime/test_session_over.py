@@ -77,9 +77,11 @@ CAUSES: list[Cause] = [
 async def test_ends_the_stream_before_another_event_is_told(
     live: Live, callers: Callers, door: Door, cause: Cause
 ) -> None:
-    ticket = await open_ticket(callers.customer)
     source = await listening(door, live, callers.customer.token)
     neighbour = await listening(door, live, callers.other_customer.token)
+    ticket = await open_ticket(callers.customer)
+    # Told, so that what comes from here on comes after the end.
+    assert [event["ticketId"] for event in events_of([await source.frame()])] == [ticket["id"]]
 
     await cause(callers)
     over_at = time.monotonic()

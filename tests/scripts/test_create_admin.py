@@ -69,7 +69,7 @@ class TestCreateAdmin:
             assert (ended.returncode, ended.stderr) == (0, "")
             assert ended.stdout == f"The Admin {username} can sign in now\n"
 
-        stored = rows.users.find().sort("_id", 1).to_list()
+        stored = rows.users.find().sort("username", 1).to_list()
         assert [(row["username"], row["role"], row["active"]) for row in stored] == [
             ("ada", "Admin", True),
             ("bert", "Admin", True),
