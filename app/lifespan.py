@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import FrameType
@@ -13,8 +14,10 @@ from fastapi import FastAPI
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from app.accounts.audit import AuditEntry
 from app.accounts.commands.people import create_first_admin
-from app.accounts.documents import Session, User
+from app.accounts.commands.verification import Verifier
+from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Session, SpentToken, User
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.events.consume import ConsumerRow
@@ -22,12 +25,17 @@ from app.events.cursor import Cursors
 from app.events.follow import EventFollower
 from app.events.log import Event
 from app.events.replay import EventReader
+from app.platform.attempts import Attempts, FailureRow
 from app.platform.clock import now
 from app.platform.errors import AppError
 from app.platform.idempotency import Idempotency, IdempotencyRow
 from app.platform.log import configure_logging
+from app.platform.mail import ConsoleMailer, FileMailer, Mailer, Outbox
 from app.platform.mongo import connect, prepare
+from app.platform.ratelimit import Budgets
+from app.platform.secretbox import SecretBox
 from app.platform.sequence import Counter
+from app.platform.shares import Exchange, ShareRow
 from app.platform.wire import Row
 from app.realtime.documents import UsedTicket
 from app.realtime.hub import Hub
@@ -38,7 +46,10 @@ from app.tickets.documents import Ticket
 
 logger = logging.getLogger(__name__)
 
-DOCUMENTS = [User, Session, Ticket, Event, IdempotencyRow, Counter, UsedTicket, ConsumerRow]
+DOCUMENTS = [
+    *(User, Session, ApiKey, PasswordReset, SpentToken, SecurityPolicy, AuditEntry, FailureRow),
+    *(Ticket, Event, ConsumerRow, UsedTicket, IdempotencyRow, Counter, ShareRow),
+]
 # One that is down is found to be so sooner; one that hangs, or builds indexes for a million rows, must not keep
 # /healthz from answering.
 FIRST_TRY_S = 6
@@ -60,12 +71,16 @@ class State(TypedDict):
     database: Database
     tokens: Tokens
     passwords: PasswordPool
+    verifier: Verifier
+    mail: Outbox
     idempotency: Idempotency
+    budgets: Budgets
     events: EventReader
     follower: EventFollower
     hub: Hub
     allowed_origins: frozenset[str]
     registration_is_open: bool
+    public_url: str
 
 
 def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
@@ -77,12 +92,17 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
         secret = settings.jwt_secret.get_secret_value()
         database = Database(connect(settings.mongodb_uri))
         passwords = PasswordPool()
+        mail = Outbox(_mailer(settings))
+        attempts = Attempts(derive_key(secret, "attempts"), is_on=settings.rate_limits == "on")
+        verifier = Verifier(passwords, secret_box_of(settings), attempts, mail)
         events = EventReader(Cursors(derive_key(secret, "event-cursor")))
         follower = EventFollower(events, WATCHED)
         hub = Hub(events)
+        exchange = Exchange()
         failed = asyncio.Event()
         preparing = asyncio.create_task(_prepare(database, settings, passwords, failed))
-        working = asyncio.create_task(_go_live(preparing, follower, hub))
+        working = asyncio.create_task(_go_live(preparing, follower, hub, exchange))
+        sending = asyncio.create_task(mail.run())
         await _first_try(hub.is_open, failed)
         try:
             with _told_to_stop(hub.close):
@@ -90,30 +110,56 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
                     database=database,
                     tokens=Tokens(secret),
                     passwords=passwords,
+                    verifier=verifier,
+                    mail=mail,
                     idempotency=Idempotency(derive_key(secret, "idempotency")),
+                    budgets=Budgets(exchange, is_on=settings.rate_limits == "on"),
                     events=events,
                     follower=follower,
                     hub=hub,
                     allowed_origins=frozenset(settings.allowed_origins),
                     registration_is_open=settings.registration == "on",
+                    public_url=settings.public_url,
                 )
         finally:
+            await mail.drain()
+            sending.cancel()
             working.cancel()
             preparing.cancel()
             # Not for ever: with the database hanging, a stream takes as long to close as any of its answers.
-            await asyncio.wait({working, preparing}, timeout=STOP_S)
+            await asyncio.wait({working, preparing, sending}, timeout=STOP_S)
             passwords.close()
             await database.handle.client.close()
 
     return lifespan
 
 
-async def _go_live(preparing: asyncio.Task[None], follower: EventFollower, hub: Hub) -> None:
+def _mailer(settings: Settings) -> Mailer:
+    if settings.mail_dir is None:
+        logger.warning("mail is shown on standard output instead of sent, which is for development; see MAIL_DIR")
+        return ConsoleMailer(settings.mail_from)
+    directory = settings.mail_dir.absolute()
+    logger.warning(
+        "mail is put into files instead of sent, which is for development", extra={"directory": str(directory)}
+    )
+    return FileMailer(directory, settings.mail_from)
+
+
+def secret_box_of(settings: Settings) -> SecretBox:
+    """With the keys of the settings; without any, with one made from the secret that signs the tokens."""
+    keys = [key.get_secret_value().encode() for key in settings.encryption_keys]
+    own = urlsafe_b64encode(derive_key(settings.jwt_secret.get_secret_value(), "secrets-at-rest"))
+    # The own one last, so that what it wrote stays readable once there are keys.
+    return SecretBox([*keys, own])
+
+
+async def _go_live(preparing: asyncio.Task[None], follower: EventFollower, hub: Hub, exchange: Exchange) -> None:
     """What goes on beside the requests, as soon as the database is prepared."""
     await preparing
     async with asyncio.TaskGroup() as group:
         group.create_task(relay(follower, hub))
         group.create_task(hub.watch())
+        group.create_task(exchange.run())
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.accounts.routes import signin, users
+from app.accounts.routes import keys, mfa, passwords, reset_page, security, sessions, signin, users
+from app.accounts.routes.refusals import install_refusal_log
 from app.graphql import routes as graphql
 from app.graphql.explorer import explorer_router
 from app.lifespan import lifespan_of
@@ -13,6 +14,7 @@ from app.platform.metrics import metrics_router
 from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPrepared
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
+from app.platform.proxies import TrustedProxies
 from app.realtime import routes as realtime
 from app.realtime.asyncapi import asyncapi_router
 from app.settings import Settings, load_settings
@@ -29,13 +31,27 @@ TAGS = [
     {"name": "events", "description": "What happened, for clients that follow it"},
     {"name": "sign-in", "description": "Accounts, sessions and tokens"},
     {"name": "me", "description": "The caller's own account"},
+    {"name": "mfa", "description": "Multi-factor authentication"},
+    {"name": "API keys", "description": "Keys for machines"},
     {"name": "users", "description": "Everybody's accounts"},
+    {"name": "security", "description": "What Admins demand and look back on"},
     {"name": "health", "description": "For whoever watches the service"},
 ]
 ALLOWED_HEADERS = [
     *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
 ]
-EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
+EXPOSED_HEADERS = [
+    *(
+        "ETag",
+        "Link",
+        "Location",
+        "Retry-After",
+        "X-Request-ID",
+        "Idempotency-Replayed",
+        "RateLimit",
+        "RateLimit-Policy",
+    )
+]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -55,12 +71,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(realtime.router)
     app.include_router(signin.router)
     app.include_router(users.router)
+    app.include_router(passwords.router)
+    app.include_router(mfa.router)
+    app.include_router(sessions.router)
+    app.include_router(keys.router)
+    app.include_router(security.router)
     app.include_router(health.router)
     app.include_router(metrics_router(settings.metrics_token.get_secret_value() if settings.metrics_token else None))
     app.include_router(pages_router(TITLE))
+    app.include_router(reset_page.router)
     app.include_router(asyncapi_router(TITLE, VERSION))
     app.include_router(explorer_router())
     install_error_handlers(app)
+    install_refusal_log(app)
     install_openapi(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit)
@@ -76,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
+    app.add_middleware(TrustedProxies, settings.trusted_proxies)
     return app
 
 

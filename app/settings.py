@@ -1,5 +1,9 @@
 """The service's settings, read once from the environment (and `.env`) and passed on as values."""
 
+import re
+from base64 import b64decode
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -8,6 +12,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 MIN_SECRET_BYTES = 32
+KEY_BYTES = 32
 # Secrets that tutorials and .env samples carry; a token signed with one of them can be forged by anybody.
 SAMPLE_SECRETS = frozenset(
     """changeme change-me change_me default dev development example jwt jwt-secret jwt_secret jwtsecret key
@@ -31,6 +36,12 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     registration: Literal["on", "off"] = "on"
     metrics_token: SecretStr | None = None
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    rate_limits: Literal["on", "off"] = "on"
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    mail_dir: Path | None = None
+    mail_from: str = Field(default="support@example.com", pattern=r"^[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(\.[\w-]+)*$")
+    public_url: str = "http://localhost:8000"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("jwt_secret")
@@ -58,6 +69,45 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
         return value
+
+    @field_validator("trusted_proxies", "encryption_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _refuse_malformed_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            try:
+                is_long_enough = len(b64decode(key.get_secret_value(), altchars=b"-_", validate=True)) == KEY_BYTES
+            except ValueError:
+                is_long_enough = False
+            if not is_long_enough:
+                message = "must be keys of 32 bytes in URL-safe base64, separated by commas, the newest first"
+                raise ValueError(message)
+        return keys
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _refuse_malformed_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                message = f"must be addresses and networks such as 10.0.0.0/8, separated by commas: {error}"
+                raise ValueError(message) from None
+        return proxies
+
+    @field_validator("public_url")
+    @classmethod
+    def _refuse_malformed_url(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/?#@\\]+/?", url):
+            message = "must be the address that people see, such as https://help.example.com, without a path"
+            raise ValueError(message)
+        return url.rstrip("/")
 
     @property
     def has_short_secret(self) -> bool:

@@ -5,11 +5,11 @@ from typing import Any
 
 import schemathesis
 
-OWN_ID = os.environ.get("FUZZ_OWN_ID", "")
+OWN_IDS = frozenset(os.environ.get("FUZZ_OWN_IDS", "").split())
 
 
 @schemathesis.hook
 def filter_case(_context: Any, case: Any) -> bool:
-    """Keep the caller's own account: an Admin who removes or demotes it goes on as nobody, and finds nothing."""
-    target = str((case.path_parameters or {}).get("user_id", ""))
-    return case.method == "GET" or not OWN_ID or target.casefold() != OWN_ID
+    """Keep the caller's own account and session: who removes or demotes it goes on as nobody, and finds nothing."""
+    targets = {str(value).casefold() for value in (case.path_parameters or {}).values()}
+    return case.method == "GET" or not targets & OWN_IDS

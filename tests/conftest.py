@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 SECRET = "a secret of the tests, long enough for anybody"
 os.environ["JWT_SECRET"] = SECRET
+# Tests ask, and fail, more than anybody may; those of the limits switch them on for themselves.
+os.environ["RATE_LIMITS"] = "off"
 os.environ.setdefault("MONGODB_URI", "mongodb://127.0.0.1:1/nowhere?replicaSet=rs0")
 
 from app.events.follow import AWAIT_MS
@@ -30,6 +32,7 @@ from app.settings import Settings
 from tests.callers import Caller, Callers
 from tests.factories.events import add_event
 from tests.live import DEADLINE_S, Live, LiveServer, eventually
+from tests.mailbox import Mailbox
 
 
 class CommandNames(monitoring.CommandListener):
@@ -88,12 +91,18 @@ def mongodb_uri() -> str:
 
 
 @pytest.fixture(scope="session")
-def settings(mongodb_uri: str) -> Settings:
+def mail_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mail")
+
+
+@pytest.fixture(scope="session")
+def settings(mongodb_uri: str, mail_dir: Path) -> Settings:
     return Settings(
         mongodb_uri=mongodb_uri,
         jwt_secret=SECRET,
         metrics_token="metrics",
         allowed_origins=(ALLOWED_ORIGIN,),
+        mail_dir=mail_dir,
         log_level="WARNING",
     )
 
@@ -173,6 +182,14 @@ def knows(hub: Hub, event_id: ObjectId) -> bool:
 async def database(app: ASGIApp) -> None:
     """An empty database with all indexes."""
     await asyncio.gather(*(collection_of(model).delete_many({}) for model in DOCUMENTS))
+
+
+@pytest.fixture
+async def mailbox(app: Started, mail_dir: Path) -> Mailbox:
+    """Empty."""
+    mailbox = Mailbox(app.state["mail"], mail_dir)
+    await mailbox.clear()
+    return mailbox
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is stored about users and their sessions; `users` keeps the original's field names (contract S4)."""
+"""What is stored about users and what lets them in; `users` keeps the original's field names (contract S4)."""
 
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,10 @@ class User(Document):
     mfa_secret: str | None = None
     mfa_last_step: int | None = None
     """The last TOTP step that was accepted: none is accepted twice."""
+    mfa_pending_secret: str | None = None
+    """A set-up that waits for its first right code; encrypted."""
+    recovery_codes: list[str] = []
+    """Digests of those that were not used yet."""
     email: str | None = None
     name: str | None = None
     active: bool = True
@@ -57,7 +61,10 @@ class User(Document):
 
 
 class Session(Document):
-    """One sign-in. Deleting it ends it in every process at once, since every request looks it up."""
+    """One sign-in. Deleting it ends it in every process at once, since every request looks it up.
+
+    `expires_at` is the nearer of two ends: so long after the sign-in, and so long after its last use.
+    """
 
     model_config = ConfigDict(alias_generator=stored_name, extra="ignore")
 
@@ -67,6 +74,10 @@ class Session(Document):
     """How often the refresh token was rotated; the token of this generation is the one to use."""
     rotated_at: datetime
     created_at: datetime
+    authenticated_at: datetime
+    """When the person last proved who they are."""
+    last_used_at: datetime
+    """To within some minutes: not every request writes."""
     expires_at: datetime
     device: str | None = Field(default=None, description="The client's User-Agent")
     address: str | None = None
@@ -77,6 +88,74 @@ class Session(Document):
             IndexModel("userId", name="user"),
             IndexModel("expiresAt", name="expiry", expireAfterSeconds=0),
         ]
+
+
+class ApiKey(Document):
+    """A key for a machine. Of the key itself only a digest is kept; with 160 random bits it needs no slow hash."""
+
+    model_config = ConfigDict(alias_generator=stored_name, extra="ignore")
+
+    user_id: Id
+    name: str
+    digest: bytes
+    hint: str = Field(description="The key's last characters, to know it again by")
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+
+    class Settings:
+        name = "api_keys"
+        indexes = [
+            IndexModel("digest", name="digest", unique=True),
+            IndexModel([("userId", 1), ("_id", 1)], name="user"),
+        ]
+
+
+class PasswordReset(Document):
+    """The newest link of an account to a new password: a digest of it, by the user's id.
+
+    Somebody unknown has one as well, under an id of nobody, so that asking costs the same.
+    """
+
+    model_config = ConfigDict(alias_generator=stored_name)
+
+    digest: bytes
+    expires_at: datetime
+    mailed_at: list[datetime]
+    """When links were mailed within the last hour."""
+
+    class Settings:
+        name = "password_resets"
+        indexes = [
+            IndexModel("digest", name="digest", unique=True),
+            IndexModel("expiresAt", name="expiry", expireAfterSeconds=0),
+        ]
+
+
+class SpentToken(Document):
+    """A token that is good once and was used, by its own id."""
+
+    model_config = ConfigDict(alias_generator=stored_name)
+
+    id: str  # type: ignore[assignment]
+    expires_at: datetime
+
+    class Settings:
+        name = "spent_tokens"
+        indexes = [IndexModel("expiresAt", name="expiry", expireAfterSeconds=0)]
+
+
+class SecurityPolicy(Document):
+    """What an Admin demands of everybody; one row."""
+
+    model_config = ConfigDict(alias_generator=stored_name)
+
+    id: str  # type: ignore[assignment]
+    mfa_required_for: list[str]
+
+    class Settings:
+        name = "security_policy"
 
 
 def username_key(username: str) -> str:

@@ -6,8 +6,14 @@ would only pile up, so they are refused with 429.
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import bcrypt
@@ -26,24 +32,31 @@ MIN_CHARACTERS = 8
 # What unknown users are compared with, so that both refusals cost the same.
 _NOBODY = b"$2b$12$C6UzMDM.H6dfI/f/IKcEeO4TrQk3eS1YT9x8FhYFN9fUK1vXq5nxa"
 
-# Everybody's first guesses of 8 and more characters, by shape rather than by list: keyboard rows, digit runs and the
-# words that lead every published ranking, each alone, doubled, or with the usual endings.
-_STEMS = """password passw0rd p@ssword p@ssw0rd qwerty qwertyui qwertyuiop qwerty123 asdfgh asdfghjkl zxcvbnm 1q2w3e4r
-1q2w3e4r5t 1qaz2wsx q1w2e3r4 iloveyou princess sunshine football baseball superman batman dragon monkey letmein
-welcome admin administrator master michael jordan shadow trustno1 starwars whatever computer internet samsung
-charlie jennifer michelle jessica ashley abc123 abcd1234 abcdefgh secret changeme default login access hello
-freedom ticketing support helpdesk asdf asdfasdf qwer1234 1234qwer zaq12wsx qazwsx qazwsxedc a1b2c3d4 aa123456
-butterfly liverpool elizabeth spiderman charlotte alexander babygirl google 1q2w3e4r5t6y""".split()
-_ENDINGS = ["", "1", "12", "123", "1234", "12345", "!", "1!", "123!", "2024", "2025", "2026", "01", "00"]
-_RUNS = [
-    *["01234567890", "12345678910", "9876543210", "0987654321", "123123123123", "112233445566", "123412341234"],
-    *["147258369", "123654789", "123321123321"],
-]
-COMMON = frozenset(
-    [stem + ending for stem in _STEMS for ending in _ENDINGS]
-    + [stem * 2 for stem in _STEMS]
-    + [run[start:end] for run in _RUNS for start in range(len(run)) for end in range(start + 8, len(run) + 1)]
-)
+# bcrypt as all of its libraries write it, by at most 2^15 rounds: 2^31 would hold a thread for days. `$2x$` is left
+# out, because it marks the hashes of a faulty implementation; so are bits that no encoder sets at the end of the salt.
+_SOUND_HASH = re.compile(r"\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
+
+
+def _common_passwords() -> frozenset[str]:
+    """The commonest passwords of published leaks, and words and names, in lower case, as zxcvbn lists them.
+
+    All of its lists count, because a password that is a word as well is only among the words. Its module of lists is
+    run by itself: importing the package would rank everything and keep that.
+    """
+    package = find_spec("zxcvbn")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(name="zxcvbn")
+    file = Path(package.origin).with_name("frequency_lists.py")
+    lists = SourceFileLoader("zxcvbn_lists", str(file))
+    module = ModuleType(lists.name)
+    lists.exec_module(module)
+    everything: dict[str, list[str]] = module.FREQUENCY_LISTS
+    return frozenset(word for words in everything.values() for word in words if len(word) >= MIN_CHARACTERS)
+
+
+_COMMON = _common_passwords()
+# The lists leave out what follows a rule: 12341234, and in `_is_even_row` 87654321 or aaaaaaaa.
+_REPEATED_DIGITS = re.compile(r"(\d{1,6})\1+")
 
 
 class PasswordPool:
@@ -57,10 +70,9 @@ class PasswordPool:
         digest = await self._run(lambda: bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)))
         return digest.decode()
 
-    async def check(self, password: str, stored: str | None) -> bool:
-        """Whether the password made the stored hash; false, at the same cost, when there is none."""
-        is_match = await self._run(lambda: matches(password, stored))
-        return is_match and stored is not None
+    async def check(self, password: str, stored: object) -> bool:
+        """Whether the password made the stored hash; false, at the same cost, when that is none."""
+        return await self._run(lambda: matches(password, stored))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._pending >= THREADS + MAX_WAITING:
@@ -83,18 +95,17 @@ class PasswordPool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-def matches(password: str, stored: str | None) -> bool:
-    """One bcrypt check; a broken hash matches nothing, at the cost of a sound one."""
+def matches(password: str, stored: object) -> bool:
+    """One bcrypt check; what is no sound hash matches nothing, at the cost of one of ours."""
     plain = password.encode()[:MAX_BYTES]
-    try:
-        return bcrypt.checkpw(plain, _NOBODY if stored is None else stored.encode())
-    except ValueError:
-        bcrypt.checkpw(plain, _NOBODY)
-        return False
+    if isinstance(stored, str) and _SOUND_HASH.fullmatch(stored):
+        return bcrypt.checkpw(plain, stored.encode())
+    bcrypt.checkpw(plain, _NOBODY)
+    return False
 
 
 def weakness(password: str, username: str) -> str | None:
-    """Why a new password is refused, if it is: 8 characters to 72 bytes, not the username, not a common one."""
+    """Why a new password is refused, if it is: 8 characters to 72 bytes, not the username, not an easy guess."""
     if len(password) < MIN_CHARACTERS:
         return f"must have at least {MIN_CHARACTERS} characters"
     if len(password.encode()) > MAX_BYTES:
@@ -102,6 +113,11 @@ def weakness(password: str, username: str) -> str | None:
     plain = password.strip().casefold()
     if plain == username.strip().casefold():
         return "must not be the username"
-    if plain in COMMON or len(set(plain)) <= 1:
+    if plain in _COMMON or _REPEATED_DIGITS.fullmatch(plain) or _is_even_row(password.casefold()):
         return "is one of the most common passwords"
     return None
+
+
+def _is_even_row(text: str) -> bool:
+    """Whether each character is as far from the one before as all others; 0 follows 9."""
+    return len({(ord(after) - ord(before)) % 10 for before, after in pairwise(text)}) <= 1

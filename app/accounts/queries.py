@@ -13,53 +13,133 @@ from app.platform.paging import Order, Page, check_parameters, parse_limit, read
 from app.platform.wire import Row
 
 from .actor import Actor
-from .documents import Session, User, username_key
-from .errors import InvalidToken
-from .roles import Permission, Role, has_permission, role_of
-from .tokens import AccessClaims
+from .audit import AuditEntry
+from .documents import ApiKey, SecurityPolicy, Session, User, username_key
+from .errors import InvalidToken, MfaSetupRequired
+from .keys import is_key, key_digest
+from .policy import POLICY_ID, mfa_is_missing, required_for
+from .roles import Permission, Role, has_permission, role_of, widest
+from .schemas import AuditFilter
+from .tokens import AccessClaims, Tokens
 
 # What the wire may show; the hash and the MFA secret are not even read.
 SHOWN = dict.fromkeys(("username", "role", "email", "name", "active", "mfaEnabled", "createdAt"), 1)
+AUDIT_FIELDS = {"type": "type", "actor": "actor.id", "target": "target.id"}
+POLICY_ONLY: list[Row] = [{"$match": {"_id": POLICY_ID}}]
 NEWEST_FIRST = Order("_id", is_descending=True, is_unique=True)
 
 
-async def user_by_username(username: str) -> User | None:
+async def user_by_username(username: str) -> Row | None:
     """The account to sign in to: by its exact name, or, for new accounts, without regard to case and blanks."""
     either: list[Row] = [{"username": username}, {"usernameKey": username_key(username)}]
-    found = await User.find({"$or": either}).to_list()
-    exact = [user for user in found if user.username == username]
+    found = await collection_of(User).find({"$or": either}).to_list()
+    exact = [user for user in found if user["username"] == username]
     return next(iter(exact or found), None)
 
 
-async def actor_of(claims: AccessClaims, now: datetime) -> Actor:
-    """Who the token stands for, by the database's present word: one round trip for session and user.
+async def claims_of(token: str, tokens: Tokens, now: datetime) -> AccessClaims:
+    """Who a bearer token says it comes from: an access token, which is read, or an API key, which is looked up.
 
-    Raises `InvalidToken` when the session has ended, or the account is switched off or gone.
+    Raises `InvalidToken`.
+    """
+    if not is_key(token):
+        return tokens.read_access(token)
+    key = await collection_of(ApiKey).find_one({"digest": key_digest(token), "expiresAt": {"$gt": now}})
+    if key is None:
+        raise InvalidToken
+    return AccessClaims(key["userId"], key["_id"], key["expiresAt"], is_api_key=True)
+
+
+async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = False) -> Actor:
+    """Who the claims stand for, by the database's present word: one round trip for session or key, user and policy.
+
+    Raises `InvalidToken` when the session or key has ended, or the account is switched off or gone, and, unless it
+    `may_lack_mfa`, `MfaSetupRequired` for an account without MFA whose role has to have it.
     """
     pipeline: list[dict[str, Any]] = [
-        {"$match": {"_id": claims.session_id, "userId": claims.user_id, "expiresAt": {"$gt": now}}},
+        {"$match": {"_id": claims.credential_id, "userId": claims.user_id, "expiresAt": {"$gt": now}}},
         {"$lookup": {"from": User.Settings.name, "localField": "userId", "foreignField": "_id", "as": "user"}},
         {"$unwind": "$user"},
+        {"$lookup": {"from": SecurityPolicy.Settings.name, "pipeline": POLICY_ONLY, "as": "policy"}},
         {
             "$project": {
-                "passwordVersion": 1,
-                "user": {"username": 1, "role": 1, "active": 1, "passwordVersion": 1},
+                **dict.fromkeys(("passwordVersion", "createdAt", "authenticatedAt", "lastUsedAt", "scopes"), 1),
+                "user": dict.fromkeys(("username", "role", "active", "passwordVersion", "mfaEnabled"), 1),
+                "policy": {"mfaRequiredFor": 1},
             }
         },
     ]
-    cursor = await collection_of(Session).aggregate(pipeline)
+    cursor = await collection_of(ApiKey if claims.is_api_key else Session).aggregate(pipeline)
     rows = await cursor.to_list()
     if not rows:
         raise InvalidToken
-    user = rows[0]["user"]
-    if not may_go_on(user, rows[0]):
+    credential, user = rows[0], rows[0]["user"]
+    is_good = user.get("active") is not False if claims.is_api_key else may_go_on(user, credential)
+    if not is_good:
         raise InvalidToken
-    return Actor(claims.user_id, user["username"], role_of(user), claims.session_id)
+    role = role_of(user)
+    if not may_lack_mfa and mfa_is_missing(user, next(iter(credential["policy"]), None)):
+        raise MfaSetupRequired
+    return Actor(
+        claims.user_id,
+        user["username"],
+        role,
+        claims.credential_id,
+        # A session of an earlier version of the service does not say.
+        authenticated_at=None if claims.is_api_key else credential.get("authenticatedAt", credential["createdAt"]),
+        scope=widest(credential["scopes"]) if claims.is_api_key else None,
+        last_used_at=credential.get("lastUsedAt") or credential["createdAt"],
+    )
 
 
 def may_go_on(user: Row, session: Row) -> bool:
     """Whether the session still counts: the account is on, and its password is the one that was signed in with."""
     return user.get("active") is not False and user.get("passwordVersion", 0) == session["passwordVersion"]
+
+
+async def mfa_is_required(role: Role, session: AsyncClientSession | None = None) -> bool:
+    """Whether the policy demands MFA of this role."""
+    policy = await collection_of(SecurityPolicy).find_one({"_id": POLICY_ID}, session=session)
+    return role in required_for(policy)
+
+
+async def security_policy(actor: Actor) -> Row:
+    """What is demanded of everybody. Raises `Forbidden`."""
+    actor.require(Permission.SET_SECURITY_POLICY)
+    policy = await collection_of(SecurityPolicy).find_one({"_id": POLICY_ID})
+    return {"mfaRequiredFor": required_for(policy)}
+
+
+async def list_sessions(actor: Actor, parameters: Mapping[str, str], now: datetime) -> Page:
+    """The caller's own sessions that have not ended, newest first. Raises `SessionRequired`, `InvalidInput`."""
+    actor.require_session()
+    where: Row = {"userId": actor.id, "expiresAt": {"$gt": now}}
+    return await _own_page(Session, actor, parameters, where)
+
+
+async def list_api_keys(actor: Actor, parameters: Mapping[str, str]) -> Page:
+    """The caller's own keys, expired ones included, newest first. Raises `SessionRequired`, `InvalidInput`."""
+    actor.require_session()
+    return await _own_page(ApiKey, actor, parameters, {"userId": actor.id})
+
+
+async def _own_page(model: type[Session | ApiKey], actor: Actor, parameters: Mapping[str, str], where: Row) -> Page:
+    check_parameters(parameters, "limit", "cursor")
+    scope = f"{model.Settings.name} {actor.id}"
+    limit = parse_limit(parameters.get("limit"))
+    cursor = parameters.get("cursor")
+    return await read_page(collection_of(model), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=limit)
+
+
+async def list_audit(actor: Actor, parameters: Mapping[str, str]) -> Page:
+    """The audit log, newest first. Raises `Forbidden`, `InsufficientScope`, `InvalidInput`, `InvalidCursor`."""
+    actor.require(Permission.READ_AUDIT)
+    check_parameters(parameters, "type", "actor", "target", "limit", "cursor")
+    wanted = AuditFilter.parse({name: value for name, value in parameters.items() if name in AUDIT_FIELDS})
+    where = {AUDIT_FIELDS[name]: value for name, value in wanted.model_dump(exclude_none=True).items()}
+    scope = f"audit {sorted(where.items())}"
+    limit, cursor = parse_limit(parameters.get("limit")), parameters.get("cursor")
+    return await read_page(collection_of(AuditEntry), where, NEWEST_FIRST, scope=scope, cursor=cursor, limit=limit)
 
 
 async def get_user(user_id: ObjectId, session: AsyncClientSession | None = None) -> Row:

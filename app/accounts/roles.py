@@ -1,6 +1,6 @@
-"""Roles and what each may do: the one table of permissions."""
+"""Roles, what each may do, and how much of it an API key may: the tables of permissions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,19 @@ class Permission(StrEnum):
     WORK_TICKETS = "work_tickets"
     """See every ticket and change every field of it."""
     DELETE_TICKETS = "delete_tickets"
+    READ_AUDIT = "read_audit"
+    SET_SECURITY_POLICY = "set_security_policy"
+
+
+class Scope(StrEnum):
+    """What an API key is for; each includes those before it."""
+
+    READ = "read"
+    """See what its owner sees."""
+    TICKETS = "tickets"
+    """Change tickets as its owner may."""
+    ADMIN = "admin"
+    """Use the other permissions of its owner's role."""
 
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -26,6 +39,26 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.AGENT: frozenset({Permission.READ_USERS, Permission.WORK_TICKETS}),
     Role.ADMIN: frozenset(Permission),
 }
+
+
+# What a key needs beside its owner's role; for the rest, being a key of somebody who may is enough.
+SCOPES: dict[Permission, Scope] = {
+    Permission.DELETE_TICKETS: Scope.TICKETS,
+    Permission.MANAGE_USERS: Scope.ADMIN,
+    Permission.READ_AUDIT: Scope.ADMIN,
+    Permission.SET_SECURITY_POLICY: Scope.ADMIN,
+}
+
+
+def widest(scopes: Iterable[str]) -> Scope:
+    """The scope that includes the others; what we don't know adds nothing."""
+    given = set(scopes)
+    return next((scope for scope in reversed(Scope) if scope in given), Scope.READ)
+
+
+def includes(scope: Scope, other: Scope) -> bool:
+    order = list(Scope)
+    return order.index(scope) >= order.index(other)
 
 
 def has_permission(role: Role, permission: Permission) -> bool:

@@ -1,7 +1,7 @@
-"""The two kinds of token: a signed access token (JWT, RFC 7519 and 9068) and a rotating refresh token.
+"""Signed tokens (JWT, RFC 7519 and 9068), each kind with a key and a type of its own, and rotating refresh tokens.
 
-Both are made from one secret. Neither is stored: an access token names a session, and the refresh token of a
-session's nth generation is a MAC over session and n, so a database dump holds nothing to sign in with.
+All are made from one secret. None is stored: an access token names a session, and the refresh token of a session's
+nth generation is a MAC over session and n, so a database dump holds nothing to sign in with.
 """
 
 import hashlib
@@ -31,16 +31,24 @@ CLOCK_SKEW_S = 30
 # Long enough to open a stream with; it is part of a URL, and those are written down in many places.
 TICKET_TTL = timedelta(seconds=30)
 TICKET_TYPE = "st+jwt"
+# Between the password and the one-time code: as long as it may take to find the telephone.
+MFA_TTL = timedelta(minutes=5)
+MFA_TYPE = "mfa+jwt"
 REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub", "sid"]
 TICKET_REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub", "sid", "jti", "until"]
+MFA_REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub", "pwv", "jti"]
 _REFRESH = re.compile(r"rt_([0-9a-f]{24})_(0|[1-9][0-9]{0,8})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
+    """Who somebody says they are, by a good token of a session, or by an API key."""
+
     user_id: ObjectId
-    session_id: ObjectId
+    credential_id: ObjectId
+    """The session's id, or the key's."""
     expires_at: datetime
+    is_api_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,16 @@ class TicketClaims:
     """A ticket to one live stream: whose, which one, and until when it can be used at first."""
 
     access: AccessClaims
+    id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MfaClaims:
+    """Somebody who has proved to know this account's password, as it was in this version."""
+
+    user_id: ObjectId
+    password_version: int
     id: str
     expires_at: datetime
 
@@ -70,6 +88,7 @@ class Tokens:
         self._access_key = secret.encode()
         self._refresh_key = derive_key(secret, "refresh-token")
         self._ticket_key = derive_key(secret, "stream-ticket")
+        self._mfa_key = derive_key(secret, "mfa-token")
 
     def access(self, user_id: ObjectId, session_id: ObjectId, now: datetime) -> str:
         claims = {"sub": str(user_id), "sid": str(session_id), "iat": now, "exp": now + ACCESS_TTL}
@@ -78,15 +97,32 @@ class Tokens:
     def read_access(self, token: str) -> AccessClaims:
         """Raises `InvalidToken` for everything but an unexpired token of ours."""
         claims = _read(token, self._access_key, TOKEN_TYPE, REQUIRED_CLAIMS)
-        if not isinstance(claims["iat"], int | float) or claims["iat"] > time.time() + CLOCK_SKEW_S:
+        issued, expires = claims["iat"], claims["exp"]
+        if not isinstance(issued, int | float) or not isinstance(expires, int | float):
+            raise InvalidToken
+        # None of ours lives longer, whoever got hold of the key for a moment.
+        is_too_long = expires - issued > ACCESS_TTL.total_seconds()
+        if is_too_long or issued > time.time() + CLOCK_SKEW_S:
             raise InvalidToken
         return _access_claims(claims, "exp")
+
+    def mfa(self, user_id: ObjectId, password_version: int, now: datetime) -> str:
+        """What to send the one-time code with, once the password was right."""
+        claims = {"sub": str(user_id), "pwv": password_version, "jti": uuid.uuid4().hex, "exp": now + MFA_TTL}
+        return _sign(claims, self._mfa_key, MFA_TYPE)
+
+    def read_mfa(self, token: str) -> MfaClaims:
+        """Raises `InvalidToken`."""
+        claims = _read(token, self._mfa_key, MFA_TYPE, MFA_REQUIRED_CLAIMS)
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        return MfaClaims(ObjectId(claims["sub"]), claims["pwv"], claims["jti"], expires_at)
 
     def stream_ticket(self, access: AccessClaims, now: datetime) -> str:
         """A ticket for a live stream, in place of the access token, which has no place in a URL."""
         claims = {
             "sub": str(access.user_id),
-            "sid": str(access.session_id),
+            "sid": str(access.credential_id),
+            "key": access.is_api_key,
             "jti": uuid.uuid4().hex,
             "exp": now + TICKET_TTL,
             "until": int(access.expires_at.timestamp()),
@@ -138,6 +174,6 @@ def _read(token: str, key: bytes, token_type: str, required: list[str], *, verif
 def _access_claims(claims: dict[str, Any], expiry: str) -> AccessClaims:
     try:
         expires_at = datetime.fromtimestamp(claims[expiry], UTC)
-        return AccessClaims(ObjectId(claims["sub"]), ObjectId(claims["sid"]), expires_at)
+        return AccessClaims(ObjectId(claims["sub"]), ObjectId(claims["sid"]), expires_at, claims.get("key") is True)
     except (ValueError, TypeError, OverflowError, InvalidId):
         raise InvalidToken from None

@@ -11,6 +11,21 @@ DRIFT_STEPS = 1
 DIGITS = 6
 
 
+# RFC 4226 asks for 160 bits.
+SECRET_DIGITS = 32
+ISSUER = "Ticketing"
+
+
+def new_secret() -> str:
+    """160 random bits in base32."""
+    return pyotp.random_base32(SECRET_DIGITS)
+
+
+def otpauth_uri(secret: str, username: str) -> str:
+    """What authenticators read from a QR code (Key Uri Format)."""
+    return pyotp.TOTP(secret, digits=DIGITS, interval=STEP_S).provisioning_uri(name=username, issuer_name=ISSUER)
+
+
 def matching_step(secret: str, code: str, now: datetime) -> int | None:
     """The time step whose code this is, one step of clock drift allowed either way; None when it is no such code.
 

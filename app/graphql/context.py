@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from strawberry.types import Info as StrawberryInfo
 
-from app.accounts.actor import Actor
+from app.accounts.actor import Actor, Origin
 from app.events.replay import EventReader
 from app.platform.idempotency import Once
 
@@ -13,6 +13,7 @@ from .keyed import KeyedMutation
 from .loaders import Loaders
 
 Result = TypeVar("Result")
+NOWHERE = Origin()
 
 
 def _as_it_is(result: Any) -> Any:
@@ -27,8 +28,17 @@ class Context:
     context of its own: the loaders remember what they have read, and one that outlived its answer would repeat it.
     """
 
-    def __init__(self, actor: Actor, request_id: str, events: EventReader, keyed: KeyedMutation | None = None) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        request_id: str,
+        events: EventReader,
+        keyed: KeyedMutation | None = None,
+        *,
+        origin: Origin = NOWHERE,
+    ) -> None:
         self.actor = actor
+        self.origin = origin
         self.request_id = request_id
         self.events = events
         self.loaders = Loaders(actor)

@@ -1,6 +1,7 @@
 """From a document to an operation that may be executed, and its execution: HTTP and WebSocket both go this way."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import isawaitable
@@ -22,10 +23,13 @@ from graphql import (
     validate,
 )
 from graphql.execution.values import get_variable_values
+from pymongo.errors import PyMongoError
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from app.platform.errors import BadRequest, MethodNotAllowed
+from app.accounts.commands.refusals import record_refusal
+from app.platform.clock import now
+from app.platform.errors import BadRequest, Forbidden, MethodNotAllowed
 from app.platform.wire import Row
 
 from .context import Context
@@ -148,7 +152,18 @@ async def execute_operation(operation: Operation, context: Context, event: Row |
         executor_class=StrawberryGraphQLCoreExecutionContext,
         is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
     )
-    return await result if isawaitable(result) else result
+    result = await result if isawaitable(result) else result
+    await _tell_refusals(result, context)
+    return result
+
+
+async def _tell_refusals(result: ExecutionResult, context: Context) -> None:
+    """The audit log hears of what the caller may not do, as it does from REST."""
+    for error in result.errors or ():
+        if isinstance(error.original_error, Forbidden):
+            field = str(error.path[0]) if error.path else ""
+            with suppress(PyMongoError):  # what was refused stays refused
+                await record_refusal(context.actor, f"GraphQL {field}", error.original_error, context.origin, now())
 
 
 async def source_of(operation: Operation, context: Context) -> AsyncGenerator[Row, None]:

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import WebSocketRoute
 
 from app.accounts.actor import Actor
-from app.accounts.deps import current_actor
+from app.accounts.deps import current_actor, origin_of
 from app.platform.errors import (
     AppError,
     DatabaseUnavailable,
@@ -106,7 +106,8 @@ async def _executed(request: Request, actor: Actor, operation: Operation, media_
     if keyed is not None and keyed.stored_body:
         return _response(keyed.stored_body, media_type, headers=REPLAYED)
     request_id = request.state.request_id
-    result = await execute_operation(operation, Context(actor, request_id, request.state.events, keyed))
+    context = Context(actor, request_id, request.state.events, keyed, origin=origin_of(request))
+    result = await execute_operation(operation, context)
     body = to_json(result_out(result, operation.cost, request_id))
     if keyed is None:
         return _response(body, media_type)

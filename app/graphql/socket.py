@@ -12,12 +12,15 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from app.accounts.actor import Actor
-from app.accounts.deps import bearer_token
-from app.accounts.errors import InvalidToken
+from app.accounts.deps import bearer_token, charged, origin_of
+from app.accounts.errors import InvalidToken, MfaSetupRequired
+from app.accounts.queries import claims_of
 from app.accounts.tokens import AccessClaims, Tokens
 from app.events.replay import EventReader
+from app.platform.clock import now
 from app.platform.errors import TooManyRequests
 from app.platform.metrics import EVENTS_DELIVERED
+from app.platform.ratelimit import Budgets
 from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
 from app.platform.wire import Row, to_json
 from app.realtime.hub import Hub, Listener
@@ -82,6 +85,7 @@ class _Conversation:
         self._tokens: Tokens = request.state.tokens
         self._hub: Hub = request.state.hub
         self._events: EventReader = request.state.events
+        self._budgets: Budgets = request.state.budgets
         self._request_id: str = request.state.request_id
         self._subscriptions: dict[str, _Subscription] = {}
         self._closing: asyncio.Task[None] | None = None
@@ -96,6 +100,8 @@ class _Conversation:
                 claims = await self._introduction()
         except TimeoutError:
             raise StreamEnds(NO_INIT) from None
+        except PyMongoError:
+            raise StreamEnds(NOT_READY) from None
         listener = Listener(DOOR, claims, self._end)
         try:
             await self._hub.enter(listener)
@@ -103,7 +109,7 @@ class _Conversation:
             while listener.ending is None and (message := await self._read()) is not None:
                 await self._answer(listener, message)
                 await self._connection.caught_up()
-        except InvalidToken:
+        except (InvalidToken, MfaSetupRequired):
             raise StreamEnds(FORBIDDEN) from None
         except PyMongoError:
             raise StreamEnds(NOT_READY) from None
@@ -116,23 +122,25 @@ class _Conversation:
         while (message := await self._read()) is not None:
             match message["type"]:
                 case "connection_init":
-                    return self._claims(message.get("payload"))
+                    return await self._claims(message.get("payload"))
                 case "subscribe":
                     raise StreamEnds(UNAUTHORIZED)
                 case "ping":
                     self._send(PONG)
         raise StreamEnds(UNAUTHORIZED)  # gone; nobody hears this
 
-    def _claims(self, payload: Row | None) -> AccessClaims:
+    async def _claims(self, payload: Row | None) -> AccessClaims:
         given = {name.lower(): value for name, value in (payload or {}).items()}
         token = bearer_token(self._request)
         if "authorization" in given:
             scheme, _, token = str(given["authorization"]).strip().partition(" ")
             token = token.strip() if scheme.lower() == "bearer" else None
         try:
-            return self._tokens.read_access(token or "")
+            return await charged(self._request, claims_of(token or "", self._tokens, now()))
         except InvalidToken:
             raise StreamEnds(FORBIDDEN) from None
+        except TooManyRequests as error:
+            raise StreamEnds(Ending(CloseCode.TOO_MUCH, error.text)) from None
 
     async def _answer(self, listener: Listener, message: Row) -> None:
         match message["type"]:
@@ -150,6 +158,7 @@ class _Conversation:
         if operation_id in self._subscriptions:
             raise StreamEnds(Ending(CloseCode.SAME_ID, f"Subscriber for {operation_id} already exists"))
         with self._refusing(operation_id):
+            self._budgets.charge_user(self._request, listener.claims.user_id)
             operation = check_operation(asked_of(payload), EVERY_KIND)
             if operation.kind is OperationType.SUBSCRIPTION:
                 self._check_room_for(operation)
@@ -194,7 +203,9 @@ class _Conversation:
 
     async def _execute(self, listener: Listener, operation: Operation, event: Row | None = None) -> Row:
         """Raises `Refused` for an event that can't be shown: the cursor of the next one would hide that."""
-        result = await execute_operation(operation, Context(_actor(listener), self._request_id, self._events), event)
+        origin = origin_of(self._request)
+        context = Context(_actor(listener), self._request_id, self._events, origin=origin)
+        result = await execute_operation(operation, context, event)
         if event is not None and result.data is None:
             raise Refused(*result.errors or ())
         return result_out(result, operation.cost, self._request_id)

@@ -34,13 +34,13 @@ class Follower(Protocol):
         """Seconds; None before its first success."""
 
 
-@router.get("/healthz", **describe("getHealth", Success(200, Health, OK)))
+@router.get("/healthz", **describe("getHealth", Success(200, Health, OK), is_limited=False))
 async def healthz() -> Response:
     """The process answers; says nothing of the database. For restarting what hangs."""
     return json_response(OK)
 
 
-@router.get("/readyz", **describe("getReadiness", Success(200, Readiness, {**OK, "eventLagMs": 412})))
+@router.get("/readyz", **describe("getReadiness", Success(200, Readiness, {**OK, "eventLagMs": 412}), is_limited=False))
 async def readyz(request: Request) -> Response:
     """The service can work: its database has a primary, the indexes are built, and the event log is being followed.
 

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+# For answers that carry a credential.
+NO_STORE = {"Cache-Control": "no-store"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
 # Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.

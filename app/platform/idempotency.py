@@ -47,13 +47,15 @@ class IdempotencyRow(Document):
 class Answer:
     """What a command's result looks like on the wire; never holds a secret, because it is stored.
 
-    `result` is the command's result by itself, for an answer whose body can be made only after the commit.
+    `result` is the command's result by itself, for an answer whose body can be made only after the commit. `shown` is
+    the body of the first answer, where that holds a secret: it is not stored, so repetitions answer `body` without it.
     """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     result: bytes = b""
+    shown: bytes = b""
 
     @classmethod
     def json(cls, value: object, *, status: int = 200, **headers: str) -> "Answer":
@@ -62,7 +64,7 @@ class Answer:
 
     def response(self, **more: str) -> Response:
         media_type = "application/json" if self.body else None
-        return Response(self.body, self.status, dict(self.headers) | more, media_type)
+        return Response(self.shown or self.body, self.status, dict(self.headers) | more, media_type)
 
 
 class AlreadyDone(Exception):

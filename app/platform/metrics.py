@@ -17,6 +17,7 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_PROGRESS = Gauge("http_requests_in_progress", "Requests being answered now")
 PASSWORD_CHECKS_WAITING = Gauge("password_checks_waiting", "Password hashes waiting for or using a thread")
 PASSWORD_CHECKS_REFUSED = Counter("password_checks_refused_total", "Password hashes refused because too many waited")
+REQUESTS_REFUSED = Counter("requests_refused_total", "Requests refused for being too many, by limit", ["limit"])
 TRANSACTION_RETRIES = Counter("database_transaction_retries_total", "Transactions run again after a transient error")
 EVENT_STREAM_LAG = Gauge(
     "event_stream_lag_seconds",

@@ -30,7 +30,11 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    # Pages have their own; nothing else is for a browser to show.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+# Only what came encrypted may say so (RFC 6797 §7.2).
+_ENCRYPTED_ONLY = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
 
 
 class RequestScope:
@@ -56,7 +60,7 @@ class RequestScope:
             return
         # For an answer without end that nobody reads: ASGI has no word for breaking off.
         scope["state"]["transport"] = getattr(getattr(receive, "__self__", None), "transport", None)
-        exchange = _Exchange(send, request_id)
+        exchange = _Exchange(send, scope)
         try:
             with REQUESTS_IN_PROGRESS.track_inprogress():
                 await self.app(scope, receive, exchange.send)
@@ -66,6 +70,8 @@ class RequestScope:
             logger.exception("unhandled error")
             await exchange.fail(scope)
         finally:
+            if leave := scope["state"].get("leave"):
+                leave()
             _record(scope, exchange.status, time.perf_counter() - started)
             request_id_var.reset(token)
 
@@ -73,19 +79,23 @@ class RequestScope:
 class _Exchange:
     """The answer on its way out: adds the headers that all answers have and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, scope: Scope) -> None:
         self._send = send
-        self._request_id = request_id
+        self._state = scope["state"]
+        is_encrypted = scope.get("scheme") == "https"
+        self._security = _SECURITY_HEADERS | _ENCRYPTED_ONLY if is_encrypted else _SECURITY_HEADERS
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._request_id
+            headers["X-Request-ID"] = self._state["request_id"]
             headers.setdefault("Cache-Control", "private, no-cache")
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in self._security.items():
                 headers.setdefault(name, value)
+            if standing := self._state.get("standing"):
+                headers.update(standing.headers())
         await self._send(message)
 
     async def fail(self, scope: Scope) -> None:

@@ -27,6 +27,7 @@ from .errors import (
     InvalidIdempotencyKey,
     InvalidInput,
     MalformedJson,
+    TooManyRequests,
     Unauthenticated,
     UnsupportedMediaType,
     VersionConflict,
@@ -53,7 +54,11 @@ _RESPONSE_HEADERS = {
 }
 _ERROR_HEADERS = {
     401: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
-    429: {"Retry-After": "Seconds until the next attempt can succeed"},
+    429: {
+        "Retry-After": "Seconds until the next attempt can succeed",
+        "RateLimit-Policy": 'Which budget counts, and its size per minute: `"user";q=3000;w=60`',
+        "RateLimit": 'What is left of it, and in how many seconds it is full again: `"user";r=2999;t=42`',
+    },
     503: {"Retry-After": "Seconds until the next attempt may succeed"},
 }
 # The routes read the header themselves, because the texts of the refusals are fixed (contract S3).
@@ -61,7 +66,7 @@ _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The `token` of `POST /api/login`",
+    "description": "The `token` of `POST /api/login`, or an API key",
 }
 _models: dict[type[WireModel], str] = {}
 _success_examples: dict[tuple[str, int], Any] = {}
@@ -93,10 +98,12 @@ def describe(
     errors: Sequence[type[AppError]] = (),
     request_headers: Sequence[str] = (),
     parameters: Sequence[Mapping[str, Any]] = (),
+    is_limited: bool = True,
 ) -> dict[str, Any]:
     """Keyword arguments for a route decorator. Errors that follow from the rest of the description are added;
 
-    an operation that can refuse for want of a token is one that needs it.
+    an operation that can refuse for want of a token is one that needs it, and all but `is_limited=False` cost a request
+    of somebody's budget.
     """
     extra: dict[str, Any] = {"parameters": [*parameters, *(_header_parameter(name) for name in request_headers)]}
     if Unauthenticated in errors:
@@ -106,6 +113,8 @@ def describe(
         extra["requestBody"] = {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
     _success_examples.update({(operation_id, s.status): s.example for s in successes if s.model is not None})
     everything = [*errors, *_implied_errors(body, request_headers, parameters)]
+    if is_limited:
+        everything.append(TooManyRequests)
     return {
         "operation_id": operation_id,
         "summary": _as_words(operation_id),

@@ -14,7 +14,7 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from app.accounts.actor import Actor
-from app.accounts.errors import InvalidToken
+from app.accounts.errors import InvalidToken, MfaSetupRequired
 from app.accounts.queries import actor_of
 from app.accounts.tokens import AccessClaims
 from app.events.cursor import LogPosition
@@ -25,6 +25,7 @@ from app.platform.metrics import EVENTS_DELIVERED, STREAMS, STREAMS_ENDED
 from .audience import Group, group_of
 from .feed import Feed, Past, Resync
 from .protocol import (
+    MFA_REQUIRED,
     NOT_READY,
     RESTARTING,
     SESSION_OVER,
@@ -104,10 +105,10 @@ class Hub:
         past.ring.reach(position, cursor)
         past.moved()
 
-    async def look_again(self, user_id: ObjectId | None = None, session_id: ObjectId | None = None) -> None:
-        """Finds out again who these listeners are, after something happened to their account or session; or all."""
+    async def look_again(self, user_id: ObjectId | None = None, credential_id: ObjectId | None = None) -> None:
+        """Finds out again who these are, after something happened to their account, session or key; or who all are."""
         found = self._listeners.get(user_id, set()) if user_id else self._everybody()
-        chosen = [one for one in found if session_id is None or one.claims.session_id == session_id]
+        chosen = [one for one in found if credential_id is None or one.claims.credential_id == credential_id]
         for start in range(0, len(chosen), LOOKS_AT_ONCE):
             await asyncio.gather(*map(self._look_or_end, chosen[start : start + LOOKS_AT_ONCE]))
 
@@ -121,7 +122,7 @@ class Hub:
             raise StreamEnds(NOT_READY)
 
     async def enter(self, listener: Listener) -> None:
-        """Lets somebody listen who has a good token. Raises `InvalidToken`, `StreamEnds`."""
+        """Lets somebody listen who has a good token. Raises `InvalidToken`, `MfaSetupRequired`, `StreamEnds`."""
         self.check_open()
         own = self._listeners[listener.claims.user_id]
         if len(own) >= MAX_STREAMS_PER_USER:
@@ -235,6 +236,8 @@ class Hub:
             await self._look(listener)
         except InvalidToken:
             self.end(listener, SESSION_OVER)
+        except MfaSetupRequired:
+            self.end(listener, MFA_REQUIRED)
         except PyMongoError:  # who they are can't be known, so they hear nothing
             self.end(listener, NOT_READY)
 

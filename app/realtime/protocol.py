@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from app.accounts.errors import MfaSetupRequired
 from app.events.catalog import EventType
 from app.platform.errors import InvalidInput
 from app.platform.paging import wrong_parameters
@@ -51,6 +52,7 @@ NO_TOKEN = Ending(CloseCode.UNAUTHENTICATED, "Invalid or expired token")
 SESSION_OVER = Ending(CloseCode.UNAUTHENTICATED, "The session is over")
 TOKEN_EXPIRED = Ending(CloseCode.UNAUTHENTICATED, "The token has expired; renew it with an auth message in time")
 WRONG_ORIGIN = Ending(CloseCode.FORBIDDEN, "This origin is not allowed")
+MFA_REQUIRED = Ending(CloseCode.FORBIDDEN, MfaSetupRequired.detail)
 OTHER_USER = Ending(CloseCode.FORBIDDEN, "A stream can't pass to another user")
 AUTH_TIMEOUT = Ending(CloseCode.AUTH_TIMEOUT, "No auth message within 10 s")
 TOO_SLOW = Ending(CloseCode.TOO_MUCH, "Too slow a reader; come back with since")

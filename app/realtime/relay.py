@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from app.accounts.documents import Session, User
+from app.accounts.documents import ApiKey, SecurityPolicy, Session, User
 from app.events.follow import EventFollower, Reached, Restarted, RowTouched
 from app.events.replay import Logged
 
@@ -11,8 +11,14 @@ from .hub import Hub
 
 logger = logging.getLogger(__name__)
 
-# What the follower is to watch beside the events: whose role or account changes, whose session ends.
-WATCHED = {User: ("update", "replace", "delete"), Session: ("delete",)}
+# What the follower is to watch beside the events: whose role or account changes, whose session or key ends, and what is
+# demanded of all.
+WATCHED = {
+    User: ("update", "replace", "delete"),
+    Session: ("delete",),
+    ApiKey: ("delete",),
+    SecurityPolicy: ("insert", "update", "replace", "delete"),
+}
 # So many events are told in a row before the sockets get a turn to send.
 AT_A_TIME = 64
 RETRY_S = 1.0
@@ -41,8 +47,10 @@ async def _relay(follower: EventFollower, hub: Hub) -> None:
                 hub.reach(news.position, news.cursor)
             case RowTouched(collection=User.Settings.name):
                 await hub.look_again(user_id=news.id)
+            case RowTouched(collection=SecurityPolicy.Settings.name):
+                await hub.look_again()
             case RowTouched():
-                await hub.look_again(session_id=news.id)
+                await hub.look_again(credential_id=news.id)
             case Restarted():
                 hub.restart(news.position, news.cursor)
                 await hub.look_again()

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
-from app.accounts.deps import SIGNED_OUT, CurrentActor, TheTokens, bearer_token
+from app.accounts.deps import SIGNED_OUT, CurrentActor, TheTokens, bearer_token, charged
+from app.accounts.queries import claims_of
 from app.accounts.tokens import TICKET_TTL, AccessClaims, Tokens
 from app.events.catalog import EventType
 from app.events.replay import EventReader, PositionLost
 from app.platform.clock import now
 from app.platform.errors import DatabaseUnavailable, InvalidInput, TooManyRequests, Unauthenticated
-from app.platform.http import json_response
+from app.platform.http import NO_STORE, json_response
 from app.platform.openapi import Success, describe, query_parameter
 from app.platform.paging import check_parameters
 from app.tickets.schemas import EVENT_EXAMPLE, event_out
@@ -91,7 +92,7 @@ async def stream_events_route(
     with `Last-Event-ID`, the same ticket is good again, until the token that it was made with expires.
     """
     last_event_id = request.headers.get("last-event-id")
-    claims = await _claims(request, tokens, events, last_event_id)
+    claims = await charged(request, _claims(request, tokens, events, last_event_id))
     hub: Hub = request.state.hub
     stream = EventStream(hub, claims, is_head=getattr(request.state, "is_head", False))
     try:
@@ -112,7 +113,7 @@ async def _claims(request: Request, tokens: Tokens, events: EventReader, last_ev
     """Who it is, by header or ticket. Raises `Unauthenticated`, `InvalidToken`."""
     token = bearer_token(request)
     if token is not None:
-        return tokens.read_access(token)
+        return await claims_of(token, tokens, now())
     ticket = request.query_params.get("ticket")
     if ticket is None:
         raise Unauthenticated
@@ -141,4 +142,4 @@ async def create_stream_ticket_route(request: Request, _actor: CurrentActor, tok
     """A ticket to one live stream, for clients that can't send a header: a token has no place in a URL."""
     ticket = tokens.stream_ticket(request.state.claims, now())
     body = {"ticket": ticket, "expiresIn": int(TICKET_TTL.total_seconds())}
-    return json_response(body, status=201, headers={"Cache-Control": "no-store"})
+    return json_response(body, status=201, headers=NO_STORE)

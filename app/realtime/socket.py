@@ -11,7 +11,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from app.accounts.deps import bearer_token
-from app.accounts.errors import InvalidToken
+from app.accounts.errors import InvalidToken, MfaSetupRequired
+from app.accounts.queries import claims_of
 from app.accounts.tokens import AccessClaims, Tokens
 from app.platform.clock import now
 from app.platform.errors import AppError, InvalidInput
@@ -26,6 +27,7 @@ from .origins import is_allowed_origin
 from .protocol import (
     AUTH_TIMEOUT,
     FAULT,
+    MFA_REQUIRED,
     NO_TOKEN,
     NOT_READY,
     OTHER_USER,
@@ -97,7 +99,7 @@ class _Visit:
             token = bearer_token(self._request)
             if token is None:
                 raise InvalidToken
-            return self._tokens.read_access(token), options
+            return await claims_of(token, self._tokens, now()), options
         if "ticket" in self._request.query_params:
             ticket = self._request.query_params["ticket"]
             return await redeem_ticket(ticket, DOOR, tokens=self._tokens, now=now()), options
@@ -109,7 +111,7 @@ class _Visit:
         if first is None:
             raise StreamEnds(NO_TOKEN)  # gone; nobody hears this
         given = first.model_dump(include=first.model_fields_set & Options.model_fields.keys())
-        return self._tokens.read_access(first.token), options.model_copy(update=given)
+        return await claims_of(first.token, self._tokens, now()), options.model_copy(update=given)
 
     async def _stay(self, listener: Listener, options: Options) -> None:
         try:
@@ -153,7 +155,7 @@ class _Visit:
     async def _renew(self, listener: Listener, message: AuthFrame, options: Options) -> None:
         """Goes on with another token. Raises `StreamEnds`."""
         try:
-            claims = self._tokens.read_access(message.token)
+            claims = await claims_of(message.token, self._tokens, now())
             if claims.user_id != listener.claims.user_id:
                 raise StreamEnds(OTHER_USER)
             if _differs(message, options):
@@ -201,6 +203,8 @@ def _ending_for(error: AppError) -> Ending:
     match error:
         case InvalidToken():
             return NO_TOKEN
+        case MfaSetupRequired():
+            return MFA_REQUIRED
         case InvalidInput():
             return Ending(CloseCode.NOT_UNDERSTOOD, error.text)
         case _:

@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from app.accounts.actor import Actor
 from app.accounts.queries import require_users
-from app.accounts.roles import Permission
+from app.accounts.roles import Permission, Scope
 from app.events.catalog import EventType
 from app.events.log import record
 from app.platform.commit import Insert, StaleWrite, Update, commit
@@ -110,6 +110,7 @@ async def change_tickets(
     Raises `Forbidden`, `InvalidInput`, `Conflict`.
     """
     actor.require(Permission.WORK_TICKETS)
+    actor.require_scope(Scope.TICKETS)
     bulk = BulkPatch.parse(body)
     patch = bulk.patch.given()
     await _check_people(patch)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.accounts.actor import Actor
-from app.accounts.roles import Permission
+from app.accounts.roles import Permission, Scope
 from app.platform.errors import Forbidden
 
 from .errors import NotEditable, ReopenWindowOver
@@ -49,7 +49,11 @@ def visible_events_to(actor: Actor) -> dict[str, Any]:
 
 
 def check_may_open(actor: Actor, fields: Mapping[str, Any]) -> None:
-    """May this actor open a ticket with these fields? Raises `Forbidden`; looks at names, not at values."""
+    """May this actor open a ticket with these fields? Looks at names, not at values.
+
+    Raises `InsufficientScope`, `Forbidden`.
+    """
+    actor.require_scope(Scope.TICKETS)
     if actor.may(Permission.WORK_TICKETS):
         return
     _refuse_fields(_other_than(fields, CUSTOMER_MAY_SEND))
@@ -58,7 +62,8 @@ def check_may_open(actor: Actor, fields: Mapping[str, Any]) -> None:
 
 
 def check_may_change(actor: Actor, ticket: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """May this actor's role change these fields of a ticket that they see? Raises `Forbidden`."""
+    """May this actor's role change these fields of a ticket that they see? Raises `InsufficientScope`, `Forbidden`."""
+    actor.require_scope(Scope.TICKETS)
     if actor.may(Permission.WORK_TICKETS):
         return
     _refuse_fields(_other_than(fields, CUSTOMER_MAY_CHANGE))

@@ -67,7 +67,7 @@ class TestChangePassword:
     ) -> None:
         actor, token = await add_session(await user_of(customer))
         refresh_tokens = [
-            tokens().refresh(session_id, 0) for session_id in (actor.session_id, customer.actor.session_id)
+            tokens().refresh(session_id, 0) for session_id in (actor.credential_id, customer.actor.credential_id)
         ]
 
         answer = await customer.post("/api/me/password", json=CHANGE)
@@ -120,7 +120,7 @@ class TestChangePassword:
         async with Caller(app, actor, token) as raced:
             answer = await raced.get("/api/me")
             refreshed = await raced.post(
-                "/api/token/refresh", json={"refreshToken": tokens().refresh(actor.session_id, 0)}
+                "/api/token/refresh", json={"refreshToken": tokens().refresh(actor.credential_id, 0)}
             )
         assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
         assert (refreshed.status_code, refreshed.json()["code"]) == (401, "invalid_refresh_token")

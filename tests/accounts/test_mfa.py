@@ -10,18 +10,20 @@ import pytest
 from bson import ObjectId
 from httpx import AsyncClient, Response
 
-from app.accounts.commands.signin import Origin, sign_in
+from app.accounts.actor import Origin
+from app.accounts.commands.signin import sign_in
+from app.accounts.commands.verification import Verifier
 from app.accounts.documents import Session, User
 from app.accounts.errors import InvalidCredentials, InvalidOtp
-from app.accounts.passwords import PasswordPool
 from app.accounts.schemas import Credentials
 from app.platform.clock import now
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
+from tests.conftest import Started
 from tests.factories.accounts import PASSWORD, tokens
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-NOWHERE = Origin(None, None)
+NOWHERE = Origin()
 NOON = datetime.fromisoformat("2026-11-22T12:00:00+00:00")
 
 
@@ -155,32 +157,37 @@ class TestLoginWithMfa:
         assert answer.json()["code"] == "invalid_otp"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.fixture
+def verifier(app: Started, database: None) -> Verifier:
+    found: Verifier = app.state["verifier"]
+    return found
+
+
 class TestSignIn:
     """The command itself, at a time of our choosing."""
 
-    async def test_an_older_code_is_dead_once_a_newer_one_was_used(self) -> None:
+    async def test_an_older_code_is_dead_once_a_newer_one_was_used(self, verifier: Verifier) -> None:
         await add_mfa_user()
         older, newer = code(NOON - timedelta(seconds=30)), code(NOON)
-        pool = PasswordPool()
 
         async def sign_in_with(otp: str) -> None:
             credentials = Credentials(username="careful", password=PASSWORD, otp=otp)
-            await sign_in(credentials, NOWHERE, passwords=pool, tokens=tokens(), now=NOON)
+            await sign_in(credentials, NOWHERE, verifier=verifier, tokens=tokens(), now=NOON)
 
         await sign_in_with(newer)
         with pytest.raises(InvalidOtp):
             await sign_in_with(older)
         await sign_in_with(code(NOON + timedelta(seconds=30)))
-        pool.close()
 
     @pytest.mark.parametrize("change", [{"active": False}, {"passwordVersion": 1}])
-    async def test_is_void_when_the_account_is_closed_during_the_check(self, change: dict[str, Any]) -> None:
+    async def test_is_void_when_the_account_is_closed_during_the_check(
+        self, verifier: Verifier, change: dict[str, Any]
+    ) -> None:
         user = await add_mfa_user(mfaEnabled=False)
-        pool = PasswordPool()
+        pool = verifier.passwords
         credentials = Credentials(username="careful", password=PASSWORD)
         busy = [asyncio.ensure_future(pool.hash("keeps the threads busy")) for _ in range(2)]
-        signing_in = asyncio.ensure_future(sign_in(credentials, NOWHERE, passwords=pool, tokens=tokens(), now=now()))
+        signing_in = asyncio.ensure_future(sign_in(credentials, NOWHERE, verifier=verifier, tokens=tokens(), now=now()))
         while pool._pending < 3:  # noqa: ASYNC110 - it has read the user and waits for a thread, but tells nobody
             await asyncio.sleep(0)
 
@@ -190,4 +197,3 @@ class TestSignIn:
             await signing_in
         assert await collection_of(Session).count_documents({"userId": user["_id"]}) == 0
         await asyncio.gather(*busy)
-        pool.close()

@@ -2,17 +2,53 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import bcrypt
 import pytest
+from httpx import AsyncClient, Response
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from app.accounts import passwords
+from app.accounts.documents import User
 from app.accounts.passwords import MAX_WAITING, ROUNDS, THREADS, PasswordPool, weakness
 from app.platform.errors import TooManyRequests
+from app.platform.mongo import collection_of
+from tests.factories.accounts import PASSWORD, PASSWORD_HASH, add_user
 
-PASSWORD = "correct horse battery staple"
+SALT_AND_HASH = PASSWORD_HASH.removeprefix("$2b$12$")
+# What an old database, or somebody who can write to it, may hold where a hash belongs.
+BROKEN: dict[str, Any] = {
+    "missing": None,
+    "empty": "",
+    "a number": 7,
+    "a document": {"$gt": ""},
+    "a list": ["$2b$12$" + SALT_AND_HASH],
+    "bytes": PASSWORD_HASH.encode(),
+    "the password itself": PASSWORD,
+    "cut": PASSWORD_HASH[:-1],
+    "longer": PASSWORD_HASH + "a",
+    "a salt alone": PASSWORD_HASH[:29],
+    "a line": PASSWORD_HASH + "\n",
+    "blanks": f" {PASSWORD_HASH} ",
+    "a NUL inside": PASSWORD_HASH[:40] + "\x00" + PASSWORD_HASH[41:],
+    "a NUL behind": PASSWORD_HASH + "\x00",
+    "a foreign letter": PASSWORD_HASH[:40] + "!" + PASSWORD_HASH[41:],
+    "beyond ASCII": PASSWORD_HASH[:40] + "é" + PASSWORD_HASH[41:],
+    "stray bits in the salt": PASSWORD_HASH[:28] + "z" + PASSWORD_HASH[29:],
+    "2^31 rounds": "$2b$31$" + SALT_AND_HASH,
+    "2^16 rounds": "$2b$16$" + SALT_AND_HASH,
+    "too few rounds": "$2b$03$" + SALT_AND_HASH,
+    "no number of rounds": "$2b$+4$" + SALT_AND_HASH,
+    "a digit beyond ASCII": "$2b$1\u0662$" + SALT_AND_HASH,
+    "no version": "$2$12$" + SALT_AND_HASH,
+    "of a faulty program": "$2x$12$" + SALT_AND_HASH,
+    "of no program": "$2c$12$" + SALT_AND_HASH,
+}
 
 
 @pytest.fixture
@@ -28,7 +64,7 @@ def quick_hash(password: bytes, prefix: str = "2b") -> str:
     return hashed.replace("$2b$", f"${prefix}$", 1)
 
 
-async def matches(password: str, stored: str) -> bool:
+async def matches(password: str, stored: object) -> bool:
     """In a thread, as in the service: a check of 12 rounds takes its time."""
     return await asyncio.to_thread(passwords.matches, password, stored)
 
@@ -38,23 +74,33 @@ class TestWeakness:
         "password",
         [
             *["", "short", "1234567", "ääääää7", " " * 8, "aaaaaaaa", "z" * 40, "!!!!!!!!!!", "\uff10" * 8],
-            *["password", "Password1", "PASSWORD123", "passw0rd!", " password ", "p@ssword1!", "passwordpassword"],
+            *["password", "Password1", "PASSWORD123", "passw0rd", " password ", "password12", "PassWord1234"],
             *["12345678", "123456789", "1234567890", "12345678910", "87654321", "123123123", "11223344", "147258369"],
             *["qwertyui", "qwertyuiop", "qwerty123", "1q2w3e4r", "1qaz2wsx", "zaq12wsx", "asdfasdf", "qwer1234"],
             *["iloveyou", "sunshine", "princess1", "football", "baseball", "superman", "trustno1", "starwars"],
             *["letmein1", "welcome123", "admin123", "administrator", "changeme", "computer", "whatever", "1234qwer"],
-            *["abcd1234", "a1b2c3d4", "aa123456", "butterfly", "liverpool", "Welcome2026", "default1"],
-            *["carol@example.com", "CAROL@example.com ", "x" * 73, "é" * 37],
+            *["abcd1234", "a1b2c3d4", "aa123456", "butterfly", "liverpool", "default1", "basketball", "jennifer"],
+            *["0987654321", "9876543210", "12341234", "abcdefgh", "HGFEDCBA", "13579135", "123456123456", "00000000"],
+            *["carol@example.com", "CAROL@example.com ", "x1" * 37, "é7" * 25],
         ],
     )
     def test_refuses(self, password: str) -> None:
         assert weakness(password, "carol@example.com") is not None
 
     @pytest.mark.parametrize(
-        "password", [PASSWORD, "kV8#pqzr", "x1" * 36, "é8" * 24, "пароль-на-век", "tr0ub4dor&3", "        a8"]
+        "password",
+        [
+            *[PASSWORD, "kV8#pqzr", "x1" * 36, "é8" * 24, "пароль-на-век", "tr0ub4dor&3", "        a8"],
+            *["my password", "passwords and more", "2468-1357", "carol@example.com!"],
+        ],
     )
     def test_accepts(self, password: str) -> None:
         assert weakness(password, "carol@example.com") is None
+
+    def test_knows_the_common_ones_by_a_list_that_leaves_little_in_memory(self) -> None:
+        assert 30_000 < len(passwords._COMMON) < 60_000
+        assert {len(word) >= 8 and word == word.lower() for word in passwords._COMMON} == {True}
+        assert not any(name.startswith("zxcvbn") for name in sys.modules)
 
     def test_counts_characters_below_and_bytes_above(self) -> None:
         assert weakness("äöüßäöü1", "carol") is None  # 8 characters
@@ -81,13 +127,45 @@ class TestMatches:
     @pytest.mark.parametrize(
         "stored",
         [
-            *["", "x", "plain text", PASSWORD, "$2b$", "$2b$12$", "$2b$12$" + "a" * 52, "$2b$12$" + "!" * 53],
-            *["$2b$99$" + "a" * 53, "$2b$00$" + "a" * 53, "$2c$12$" + "a" * 53, "$argon2id$v=19$m=1,t=1,p=1$YQ$YQ"],
-            *["é" * 60, "\x00" * 60, "$2b$12$" + "a" * 200],
+            *[stored for stored in BROKEN.values() if isinstance(stored, str)],
+            *[
+                "x",
+                "plain text",
+                PASSWORD,
+                "$2b$",
+                "$2b$12$",
+                "$argon2id$v=19$m=1,t=1,p=1$YQ$YQ",
+                "é" * 60,
+                "\ud800" * 60,
+            ],
         ],
     )
     async def test_a_broken_hash_matches_nothing(self, stored: str) -> None:
         assert not await matches(PASSWORD, stored)
+
+    @pytest.mark.parametrize("stored", [None, 7, True, 1.5, b"$2b$", [], {"$ne": ""}, PASSWORD_HASH.encode()], ids=repr)
+    async def test_what_is_no_text_matches_nothing(self, stored: object) -> None:
+        assert not await matches(PASSWORD, stored)
+
+    @pytest.mark.parametrize("stored", [None, "", "$2b$31$" + SALT_AND_HASH, "\x00" * 60, 7], ids=repr)
+    async def test_what_is_no_hash_costs_what_one_of_ours_does(
+        self, monkeypatch: pytest.MonkeyPatch, stored: object
+    ) -> None:
+        checked: list[bytes] = []
+
+        def note(_password: bytes, hashed: bytes) -> bool:
+            checked.append(hashed)
+            return True  # even then
+
+        monkeypatch.setattr(bcrypt, "checkpw", note)
+
+        assert not await matches(PASSWORD, stored)
+        assert checked == [passwords._NOBODY]
+
+    @given(st.from_regex(passwords._SOUND_HASH, fullmatch=True).map(lambda text: f"{text[:4]}04{text[6:]}"))
+    @settings(deadline=None, max_examples=200)
+    def test_bcrypt_bears_whatever_counts_as_sound(self, stored: str) -> None:
+        assert not passwords.matches(PASSWORD, stored)
 
     async def test_what_stands_in_for_nobody_costs_what_a_user_costs(self) -> None:
         assert ROUNDS == 12
@@ -96,6 +174,36 @@ class TestMatches:
         assert (
             await asyncio.to_thread(bcrypt.checkpw, b"anything", passwords._NOBODY) is False
         )  # a sound hash, or this would raise
+
+
+class TestSignIn:
+    @pytest.mark.parametrize("kind", BROKEN)
+    async def test_a_broken_hash_is_a_wrong_password(self, nobody: AsyncClient, kind: str) -> None:
+        user = await add_user(username="old", password=BROKEN[kind])
+
+        answers = [await log_in(nobody, "old", given) for given in (PASSWORD, "")]
+
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(401, "invalid_credentials")] * 2
+        assert await collection_of(User).find_one({"_id": user["_id"]}) == user
+
+    async def test_so_is_none_at_all(self, nobody: AsyncClient) -> None:
+        await collection_of(User).insert_one({"username": "old"})
+
+        answer = await log_in(nobody, "old", PASSWORD)
+
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
+
+    @pytest.mark.parametrize("prefix", ["2a", "2b", "2y"])
+    @pytest.mark.parametrize("password", [PASSWORD, "x" * 73, "ä" * 40, "a" + "ä" * 50], ids=len)
+    async def test_the_hashes_of_the_original_let_in(self, nobody: AsyncClient, prefix: str, password: str) -> None:
+        await collection_of(User).insert_one({"username": "old", "password": quick_hash(password.encode(), prefix)})
+
+        assert (await log_in(nobody, "old", password)).status_code == 200
+        assert (await log_in(nobody, "old", "-" + password)).status_code == 401
+
+
+async def log_in(client: AsyncClient, username: str, password: str) -> Response:
+    return await client.post("/api/login", json={"username": username, "password": password})
 
 
 class TestPool:

@@ -16,6 +16,8 @@ MAY = {
     (Role.ADMIN, Permission.MANAGE_USERS),
     (Role.ADMIN, Permission.WORK_TICKETS),
     (Role.ADMIN, Permission.DELETE_TICKETS),
+    (Role.ADMIN, Permission.READ_AUDIT),
+    (Role.ADMIN, Permission.SET_SECURITY_POLICY),
 }
 CELLS = [(role, permission) for role in Role for permission in Permission]
 

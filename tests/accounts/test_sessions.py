@@ -9,7 +9,10 @@ from bson import ObjectId
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.types import ASGIApp
 
-from app.accounts.commands.signin import REFRESH_GRACE, SESSION_TTL, SignedIn, refresh_session
+from app.accounts.actor import Origin
+from app.accounts.audit import AuditEntry
+from app.accounts.commands.sessions import ABSOLUTE_TTL, IDLE_TTL
+from app.accounts.commands.signin import REFRESH_GRACE, SignedIn, refresh_session
 from app.accounts.documents import Session, User
 from app.accounts.errors import InvalidRefreshToken
 from app.accounts.tokens import Tokens
@@ -32,13 +35,13 @@ async def elsewhere(mongodb_uri: str) -> AsyncIterator[ServerProcess]:
 async def new_session() -> tuple[ObjectId, str]:
     """A session as of MOMENT, and its first refresh token."""
     actor, _ = await add_session(await add_user())
-    window = {"rotatedAt": MOMENT, "createdAt": MOMENT, "expiresAt": MOMENT + SESSION_TTL}
-    await collection_of(Session).update_one({"_id": actor.session_id}, {"$set": window})
-    return actor.session_id, tokens().refresh(actor.session_id, 0)
+    window = {"rotatedAt": MOMENT, "createdAt": MOMENT, "expiresAt": MOMENT + IDLE_TTL}
+    await collection_of(Session).update_one({"_id": actor.credential_id}, {"$set": window})
+    return actor.credential_id, tokens().refresh(actor.credential_id, 0)
 
 
 async def refresh(token: str, after: timedelta = timedelta()) -> SignedIn:
-    return await refresh_session(token, tokens=tokens(), now=MOMENT + after)
+    return await refresh_session(token, Origin(), tokens=tokens(), now=MOMENT + after)
 
 
 async def is_alive(session_id: ObjectId) -> bool:
@@ -105,14 +108,29 @@ class TestRefreshSession:
         assert session is not None
         assert session["generation"] == 1
 
-    async def test_ends_with_the_session_however_often_it_was_renewed(self) -> None:
+    async def test_ends_after_two_weeks_without_use(self) -> None:
         session_id, first = await new_session()
-        second = (await refresh(first, SESSION_TTL - timedelta(seconds=1))).refresh_token
+        second = (await refresh(first, IDLE_TTL - timedelta(seconds=1))).refresh_token
+        _, unused = await new_session()
 
         with pytest.raises(InvalidRefreshToken):
-            await refresh(second, SESSION_TTL)
+            await refresh(unused, IDLE_TTL)
 
+        assert (await refresh(second, IDLE_TTL)).refresh_token != second
+        assert await is_alive(session_id)
+
+    async def test_ends_after_thirty_days_however_often_it_was_renewed(self) -> None:
+        session_id, token = await new_session()
+        for days in (10, 20, 29):
+            token = (await refresh(token, timedelta(days=days))).refresh_token
+
+        with pytest.raises(InvalidRefreshToken):
+            await refresh(token, ABSOLUTE_TTL)
+
+        assert timedelta(days=30) == ABSOLUTE_TTL
         assert not await is_alive(session_id)
+        # An end by age is no theft.
+        assert await collection_of(AuditEntry).count_documents({"type": "session.refresh_reused"}) == 0
 
     @pytest.mark.parametrize("change", [{"active": False}, {"passwordVersion": 1}])
     async def test_is_refused_when_the_account_has_changed(self, change: dict[str, object]) -> None:
@@ -155,7 +173,7 @@ class TestRefreshSession:
 
 class TestSignOut:
     async def test_ends_both_tokens_at_once(self, customer: Caller, nobody: AsyncClient) -> None:
-        refresh_token = tokens().refresh(customer.actor.session_id, 0)
+        refresh_token = tokens().refresh(customer.actor.credential_id, 0)
 
         answer = await customer.post("/api/logout")
 
@@ -185,7 +203,7 @@ class TestSignOut:
 
     async def test_an_expired_session_is_over_before_the_database_drops_it(self, customer: Caller) -> None:
         past = {"$set": {"expiresAt": now() - timedelta(milliseconds=1)}}
-        await collection_of(Session).update_one({"_id": customer.actor.session_id}, past)
+        await collection_of(Session).update_one({"_id": customer.actor.credential_id}, past)
 
         answer = await customer.get("/api/me")
 

@@ -90,6 +90,9 @@ def forgeries(user: ObjectId, session: ObjectId) -> dict[str, str]:
         **{f"no {name}": sign(HEADER, mine(**{name: ...})) for name in REQUIRED_CLAIMS},
         **{f"{name} null": sign(HEADER, mine(**{name: None})) for name in REQUIRED_CLAIMS},
         "expired": sign(HEADER, mine(exp=int(now().timestamp()) - 1)),
+        "expiry in ten years": sign(HEADER, mine(exp=int(now().timestamp()) + 10 * 365 * 86_400)),
+        "expiry a second too late": sign(HEADER, mine(exp=int(now().timestamp()) + 3602)),
+        "expiry as text": sign(HEADER, mine(exp=str(int(now().timestamp()) + 3600))),
         "expiry that is no number": sign(HEADER, mine(exp="soon")),
         "expiry that is a list": sign(HEADER, mine(exp=[])),
         "expiry at infinity": sign(HEADER, orjson.dumps(mine()).replace(b'"exp":', b'"exp":1e999,"x":')),
@@ -111,6 +114,10 @@ def forgeries(user: ObjectId, session: ObjectId) -> dict[str, str]:
         "dots": "..",
         "a word": "admin",
         "a refresh token": TOKENS.refresh(session, 0),
+        "an MFA token": TOKENS.mfa(user, 0, now()),
+        "an MFA token, as an access token": sign(HEADER, mine(), key=derive_key(SECRET, "mfa-token")),
+        "an access token, as an MFA token": sign(HEADER | {"typ": "mfa+jwt"}, mine()),
+        "a stream's ticket": TOKENS.stream_ticket(AccessClaims(user, session, now() + ACCESS_TTL), now()),
         "non-ASCII": f"é{header}.{payload}.{signature}",
         "a blank inside": f"{header}.{payload} .{signature}",
     }
@@ -135,11 +142,11 @@ class TestAccess:
         issued = int(now().timestamp()) + 5
         ahead = sign(HEADER, claims(iat=issued, exp=issued + 3600))
 
-        assert TOKENS.read_access(ahead).session_id == SESSION
+        assert TOKENS.read_access(ahead).credential_id == SESSION
 
     def test_the_forger_can_make_a_good_one_given_the_key(self) -> None:
-        assert TOKENS.read_access(sign(HEADER, claims())).session_id == SESSION
-        assert TOKENS.read_access(sign(HEADER | {"kid": "ours"}, claims())).session_id == SESSION
+        assert TOKENS.read_access(sign(HEADER, claims())).credential_id == SESSION
+        assert TOKENS.read_access(sign(HEADER | {"kid": "ours"}, claims())).credential_id == SESSION
 
     def test_expires_after_an_hour(self) -> None:
         TOKENS.read_access(TOKENS.access(USER, SESSION, now() - ACCESS_TTL + timedelta(seconds=30)))
@@ -167,7 +174,7 @@ class TestAccessOverHttp:
     async def test_every_forgery_in_the_name_of_who_is_signed_in_is_403(
         self, customer: Caller, nobody: AsyncClient
     ) -> None:
-        for kind, token in forgeries(customer.actor.id, customer.actor.session_id).items():
+        for kind, token in forgeries(customer.actor.id, customer.actor.credential_id).items():
             answer = await nobody.get("/api/me", headers=[(b"Authorization", f"Bearer {token}".encode())])
 
             body = answer.json()
@@ -185,7 +192,7 @@ class TestAccessOverHttp:
         assert answer.json()["code"] == "invalid_token"
 
     async def test_another_users_session_is_403(self, customer: Caller, admin: Caller, nobody: AsyncClient) -> None:
-        token = TOKENS.access(admin.actor.id, customer.actor.session_id, now())
+        token = TOKENS.access(admin.actor.id, customer.actor.credential_id, now())
 
         answer = await nobody.get("/api/me", headers={"Authorization": f"Bearer {token}"})
 

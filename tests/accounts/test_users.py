@@ -125,7 +125,7 @@ class TestUpdateUser:
     async def test_switching_off_ends_every_session_for_good(
         self, admin: Caller, customer: Caller, nobody: AsyncClient
     ) -> None:
-        refresh_token = tokens().refresh(customer.actor.session_id, 0)
+        refresh_token = tokens().refresh(customer.actor.credential_id, 0)
 
         answer = await admin.patch(f"/api/users/{customer.user_id}", json={"active": False})
 

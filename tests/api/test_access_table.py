@@ -32,6 +32,8 @@ class Objects(NamedTuple):
     ticket_id: str
     deleted_id: str
     user_id: str
+    session_id: str
+    key_id: str
 
 
 Body = Callable[[Objects], dict[str, Any]]
@@ -98,6 +100,34 @@ TABLE = [
         lambda _: {"role": "Admin"}, "role"),
     Row("POST /api/me/password",                  (NO_TOKEN, WRONG,     WRONG,     WRONG,     WRONG),
         lambda _: {"currentPassword": "not this", "newPassword": "a long passphrase"}),
+    Row("POST /api/password/forgot",              (202,      202,       202,       202,       202),
+        lambda _: {"username": "customer"}),
+    Row("POST /api/password/reset",               (("400 invalid_reset_token",) * 5),
+        lambda _: {"token": "pr_of_nobody", "password": "a long passphrase"}),
+    Row("POST /api/login/mfa",                    (("401 invalid_mfa_token",) * 5),
+        lambda _: {"mfaToken": "of nobody", "otp": "123456"}),
+    Row("POST /api/me/reauthenticate",            (NO_TOKEN, 200,       200,       200,       200),
+        lambda _: {"password": PASSWORD}),
+    Row("GET /api/me/sessions",                   (NO_TOKEN, 200,       200,       200,       200)),
+    Row("DELETE /api/me/sessions",                (NO_TOKEN, 204,       204,       204,       204)),
+    Row("DELETE /api/me/sessions/{sessionId}",    (NO_TOKEN, 204,       HIDDEN,    HIDDEN,    HIDDEN)),
+    Row("POST /api/me/mfa/setup",                 (NO_TOKEN, 200,       200,       200,       200)),
+    Row("POST /api/me/mfa/enable",                (NO_TOKEN, *(("409 mfa_not_set_up",) * 4)),
+        lambda _: {"otp": "123456"}),
+    Row("POST /api/me/mfa/disable",               (NO_TOKEN, *(("409 mfa_not_on",) * 4)),
+        lambda _: {"password": PASSWORD, "otp": "123456"}),
+    Row("POST /api/me/mfa/recovery-codes",        (NO_TOKEN, *(("409 mfa_not_on",) * 4))),
+    Row("DELETE /api/users/{userId}/mfa",         (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, "409 mfa_not_on")),
+    Row("GET /api/api-keys",                      (NO_TOKEN, 200,       200,       200,       200)),
+    Row("POST /api/api-keys",                     (NO_TOKEN, 201,       201,       201,       201),
+        lambda _: {"name": "robot", "scopes": ["read", "tickets"]}),
+    Row("POST /api/api-keys",                     (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201),
+        lambda _: {"name": "robot", "scopes": ["admin"]}, "for admin"),
+    Row("DELETE /api/api-keys/{keyId}",           (NO_TOKEN, 204,       HIDDEN,    HIDDEN,    HIDDEN)),
+    Row("GET /api/security-policy",               (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("PATCH /api/security-policy",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
+        lambda _: {"mfaRequiredFor": []}),
+    Row("GET /api/audit",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
     Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
     Row("GET /api/events",                        (NO_TOKEN, 200,       200,       200,       200)),
@@ -131,12 +161,20 @@ async def prepared(callers: Callers) -> Objects:
     deleted = await open_ticket(callers.customer)
     answer = await callers.admin.delete(f"/api/tickets/{deleted['id']}")
     assert answer.status_code == 204
-    return Objects(ticket["id"], deleted["id"], callers.customer.user_id)
+    key = await callers.customer.post("/api/api-keys", json={"name": "robot", "scopes": ["read"]})
+    session_id = str(callers.customer.actor.credential_id)
+    return Objects(ticket["id"], deleted["id"], callers.customer.user_id, session_id, key.json()["id"])
 
 
 async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) -> Response:
     method, path = row.operation.split()
-    path = path.format(ticketId=objects.ticket_id, deleted_id=objects.deleted_id, userId=objects.user_id)
+    path = path.format(
+        ticketId=objects.ticket_id,
+        deleted_id=objects.deleted_id,
+        userId=objects.user_id,
+        sessionId=objects.session_id,
+        keyId=objects.key_id,
+    )
     body = row.body(objects) if row.body else None
     answer = await client.request(method, path, json=body, headers=headers)
     if method == "HEAD" and answer.is_error:  # a refusal has an end, and a body to look at
@@ -145,9 +183,10 @@ async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) 
 
 
 async def everything() -> list[list[StoredRow]]:
-    """All that is stored of tickets, events, users and keys."""
+    """All that is stored of tickets, events, users and what lets them in; refusals are told to the audit log."""
     database = collection_of(Ticket).database
-    names = [Ticket.Settings.name, Event.Settings.name, "users", "sessions", IdempotencyRow.Settings.name]
+    names = [Ticket.Settings.name, Event.Settings.name, IdempotencyRow.Settings.name]
+    names += ["users", "sessions", "api_keys", "security_policy", "spent_tokens", "password_resets"]
     return [await database[name].find().sort("_id", 1).to_list() for name in names]
 
 

@@ -46,10 +46,10 @@ async def add_user(role: Role = Role.CUSTOMER, **fields: Any) -> Row:
     return row
 
 
-async def add_session(user: Row) -> tuple[Actor, str]:
-    """A stored session of the user, and its access token."""
+async def add_session(user: Row, *, age: timedelta = timedelta(), **fields: Any) -> tuple[Actor, str]:
+    """A stored session of the user that began so long ago, and a fresh access token of it."""
     session_id = ObjectId()
-    moment = now()
+    moment = now() - age
     await collection_of(Session).insert_one(
         {
             "_id": session_id,
@@ -58,10 +58,13 @@ async def add_session(user: Row) -> tuple[Actor, str]:
             "generation": 0,
             "rotatedAt": moment,
             "createdAt": moment,
-            "expiresAt": moment + timedelta(days=1),
+            "authenticatedAt": moment,
+            "lastUsedAt": moment,
+            "expiresAt": now() + timedelta(days=1),
             "device": None,
             "address": None,
+            **fields,
         }
     )
-    actor = Actor(user["_id"], user["username"], role_of(user), session_id)
-    return actor, tokens().access(user["_id"], session_id, moment)
+    actor = Actor(user["_id"], user["username"], role_of(user), session_id, authenticated_at=moment)
+    return actor, tokens().access(user["_id"], session_id, now())

@@ -116,7 +116,7 @@ class TestGreeting:
         assert not hub._listeners
 
     async def test_with_a_token_of_the_past(self, live: Live, agent: Caller) -> None:
-        expired = tokens().access(agent.actor.id, agent.actor.session_id, now() - ACCESS_TTL - timedelta(seconds=1))
+        expired = tokens().access(agent.actor.id, agent.actor.credential_id, now() - ACCESS_TTL - timedelta(seconds=1))
         of_no_session = tokens().access(agent.actor.id, ObjectId(), now())
         for token in (expired, of_no_session):
             conversation = await Conversation.open(live)
@@ -124,7 +124,7 @@ class TestGreeting:
             assert await conversation.closing() == FORBIDDEN
 
     async def test_after_the_session_or_the_account_has_ended(self, live: Live, callers: Callers, hub: Hub) -> None:
-        await collection_of(Session).delete_one({"_id": callers.agent.actor.session_id})
+        await collection_of(Session).delete_one({"_id": callers.agent.actor.credential_id})
         await collection_of(User).update_one({"_id": callers.customer.actor.id}, {"$set": {"active": False}})
 
         for caller in (callers.agent, callers.customer):

@@ -34,7 +34,7 @@ async def sign_out(callers: Callers) -> None:
 
 
 async def lose_the_session(callers: Callers) -> None:
-    await collection_of(Session).delete_one({"_id": callers.customer.actor.session_id})
+    await collection_of(Session).delete_one({"_id": callers.customer.actor.credential_id})
 
 
 async def be_switched_off(callers: Callers) -> None:
@@ -66,7 +66,7 @@ class TestSessions:
 
     async def test_end_when_the_token_expires(self, live: Live, agent: Caller, hub: Hub) -> None:
         moment = now() - ACCESS_TTL + timedelta(seconds=1.5)
-        agent.token = tokens().access(agent.actor.id, agent.actor.session_id, moment)
+        agent.token = tokens().access(agent.actor.id, agent.actor.credential_id, moment)
         conversation = await Conversation.begin(live, agent)
         await conversation.subscribe(FOLLOW)
 

@@ -136,6 +136,56 @@ class TestLoadSettings:
         assert b"ChangeMe" not in error
 
 
+class TestMail:
+    def test_has_defaults_for_development(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        for name in ("MAIL_DIR", "MAIL_FROM", "PUBLIC_URL"):
+            monkeypatch.setenv(name, "")
+
+        settings = load_settings()
+
+        assert (settings.mail_dir, settings.mail_from) == (None, "support@example.com")
+        assert settings.public_url == "http://localhost:8000"
+
+    @pytest.mark.parametrize(
+        ("given", "url"),
+        [
+            ("https://help.example.com", "https://help.example.com"),
+            ("https://help.example.com/", "https://help.example.com"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+            ("http://[::1]:8000", "http://[::1]:8000"),
+        ],
+    )
+    def test_links_begin_without_a_slash_at_the_end(
+        self, monkeypatch: pytest.MonkeyPatch, given: str, url: str
+    ) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        monkeypatch.setenv("PUBLIC_URL", given)
+
+        assert load_settings().public_url == url
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *[("PUBLIC_URL", url) for url in ("help.example.com", "ftp://a.example", "http://", "https://a.example/b")],
+            *[("PUBLIC_URL", url) for url in ("https://a.example?b", "https://a.example#b", "https://u:p@a.example")],
+            *[("PUBLIC_URL", url) for url in ("https://a.example b", "https://a.example\n", "javascript:alert()")],
+            *[
+                ("MAIL_FROM", text)
+                for text in ("support", "a@b@c", "a,b@c.example", "a <b@c.example>", "a b@c.example")
+            ],
+            *[("MAIL_FROM", text) for text in ("a@b.example\r\nBcc: c@d.example", "a@b.example\n", "@", "a@")],
+        ],
+    )
+    def test_refuses_what_would_break_a_link_or_a_header(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv("JWT_SECRET", GOOD)
+        monkeypatch.setenv(name, value)
+
+        assert refusal().startswith(f"{name}: ")
+
+
 class TestExampleFile:
     def test_has_every_setting(self) -> None:
         text = (CHECKOUT / ".env.example").read_text()

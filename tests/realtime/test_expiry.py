@@ -30,7 +30,7 @@ NO_CHANGE = (4400, "A renewal can't change what the stream tells")
 def short_token(actor: Actor) -> str:
     """A token that is good for one second more, or two."""
     issued = int(now().timestamp())
-    return sign(HEADER, claims(sub=str(actor.id), sid=str(actor.session_id), iat=issued, exp=issued + 2))
+    return sign(HEADER, claims(sub=str(actor.id), sid=str(actor.credential_id), iat=issued, exp=issued + 2))
 
 
 async def socket_of(live: Live, token: str, **options: str) -> Socket:
@@ -105,7 +105,7 @@ class TestRenewal:
         ticket = await open_ticket(agent, requester=customer.user_id)
         assert (await socket.frame())["event"]["ticketId"] == ticket["id"]
 
-        await collection_of(Session).delete_one({"_id": actor.session_id})
+        await collection_of(Session).delete_one({"_id": actor.credential_id})
         assert await socket.closing() == SESSION_OVER
 
     async def test_by_another_user_is_refused(self, live: Live, customer: Caller, admin: Caller) -> None:
@@ -117,9 +117,9 @@ class TestRenewal:
 
     async def test_with_a_token_that_is_not_good_ends_it(self, live: Live, customer: Caller) -> None:
         actor, of_over = await add_session({"_id": customer.actor.id, "username": "customer"})
-        await collection_of(Session).delete_one({"_id": actor.session_id})
+        await collection_of(Session).delete_one({"_id": actor.credential_id})
 
-        for token in ("", "x", of_over, tokens().refresh(customer.actor.session_id, 0), await ticket_of(customer)):
+        for token in ("", "x", of_over, tokens().refresh(customer.actor.credential_id, 0), await ticket_of(customer)):
             socket = await socket_of(live, customer.token)
             await renew(socket, token)
             assert await socket.closing() == NO_TOKEN

@@ -165,7 +165,7 @@ class TestCredentials:
         assert await socket.closing() == NO_TOKEN
 
     async def test_forgeries_are_refused(self, live: Live, customer: Caller) -> None:
-        for kind, token in forgeries(customer.actor.id, customer.actor.session_id).items():
+        for kind, token in forgeries(customer.actor.id, customer.actor.credential_id).items():
             socket = await introduced(live, token)
 
             expected = NO_TOKEN if len(token) <= 4096 else (4400, "token: String should have at most 4096 characters")
@@ -173,19 +173,19 @@ class TestCredentials:
 
     async def test_tokens_without_a_session_are_refused(self, live: Live, callers: Callers) -> None:
         over, token_of_over = await add_session(await add_user())
-        await collection_of(Session).delete_one({"_id": over.session_id})
+        await collection_of(Session).delete_one({"_id": over.credential_id})
         _, token_of_off = await add_session(await add_user(active=False))
         gone, token_of_gone = await add_session(await add_user())
         await collection_of(User).delete_one({"_id": gone.id})
         customer, admin = callers.customer.actor, callers.admin.actor
-        mixed = tokens().access(admin.id, customer.session_id, now())
+        mixed = tokens().access(admin.id, customer.credential_id, now())
 
         for token in (token_of_over, token_of_off, token_of_gone, mixed):
             assert await (await live.connect(token)).closing() == NO_TOKEN
             assert await (await introduced(live, token)).closing() == NO_TOKEN
 
     async def test_a_refresh_token_or_a_ticket_is_no_token(self, live: Live, agent: Caller) -> None:
-        for token in (tokens().refresh(agent.actor.session_id, 0), await ticket_of(agent)):
+        for token in (tokens().refresh(agent.actor.credential_id, 0), await ticket_of(agent)):
             assert await (await live.connect(token)).closing() == NO_TOKEN
             assert await (await introduced(live, token)).closing() == NO_TOKEN
 

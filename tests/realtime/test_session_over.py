@@ -37,7 +37,7 @@ async def account_deleted(callers: Callers) -> None:
 
 async def refresh_token_used_twice(callers: Callers) -> None:
     actor = callers.customer.actor
-    body = {"refreshToken": tokens().refresh(actor.session_id, 0)}
+    body = {"refreshToken": tokens().refresh(actor.credential_id, 0)}
     first = await callers.nobody.post("/api/token/refresh", json=body)
     assert first.status_code == 200
     again = await callers.nobody.post("/api/token/refresh", json={"refreshToken": first.json()["refreshToken"]})
@@ -46,7 +46,7 @@ async def refresh_token_used_twice(callers: Callers) -> None:
 
 
 async def session_deleted_by_another_process(callers: Callers) -> None:
-    await collection_of(Session).delete_one({"_id": callers.customer.actor.session_id})
+    await collection_of(Session).delete_one({"_id": callers.customer.actor.credential_id})
 
 
 async def switched_off_by_another_process(callers: Callers) -> None:
@@ -102,7 +102,7 @@ async def test_holds_to_the_event(live: Live, customer: Caller, door: Door, what
 
     async with collection_of(Event).database.client.start_session() as session, await session.start_transaction():
         if what == "session":
-            await collection_of(Session).delete_one({"_id": customer.actor.session_id}, session=session)
+            await collection_of(Session).delete_one({"_id": customer.actor.credential_id}, session=session)
         else:
             change = {"$set": {"active": False}}
             await collection_of(User).update_one({"_id": customer.actor.id}, change, session=session)
@@ -144,7 +144,7 @@ async def test_changes_of_the_account_that_end_nothing_go_unnoticed(
     source = await listening(door, live, customer.token)
 
     assert (await customer.patch("/api/me", json={"name": "Carol"})).status_code == 200
-    body = {"refreshToken": tokens().refresh(customer.actor.session_id, 0)}
+    body = {"refreshToken": tokens().refresh(customer.actor.credential_id, 0)}
     assert (await customer.post("/api/token/refresh", json=body)).status_code == 200
 
     ticket = await open_ticket(agent, requester=customer.user_id)

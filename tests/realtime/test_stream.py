@@ -150,7 +150,7 @@ class TestRefusals:
         assert problem["headers"]["WWW-Authenticate"] == 'Bearer realm="ticketing"'
 
     async def test_with_a_token_that_is_not_good(self, live: Live, customer: Caller) -> None:
-        ascii_only = [t for t in forgeries(customer.actor.id, customer.actor.session_id).values() if t.isascii()]
+        ascii_only = [t for t in forgeries(customer.actor.id, customer.actor.credential_id).values() if t.isascii()]
         for token in [token for token in ascii_only if len(token) < 4096]:
             problem = await self.refused(live, 403, token, {"types": "x"})
 

@@ -26,7 +26,7 @@ TICKET_HEADER = {"alg": "HS256", "typ": "st+jwt"}
 
 def ticket_made(who: Caller, at: datetime, until: datetime | None = None) -> str:
     """A ticket that was made at that moment, with a token that expires then."""
-    access = AccessClaims(who.actor.id, who.actor.session_id, until or now() + timedelta(minutes=10))
+    access = AccessClaims(who.actor.id, who.actor.credential_id, until or now() + timedelta(minutes=10))
     return tokens().stream_ticket(access, at)
 
 
@@ -65,7 +65,7 @@ class TestCreateStreamTicket:
         assert (without.status_code, without.json()["code"]) == (401, "unauthenticated")
 
         ticket = await ticket_of(customer)
-        for token in ("x", ticket, tokens().refresh(customer.actor.session_id, 0)):
+        for token in ("x", ticket, tokens().refresh(customer.actor.credential_id, 0)):
             answer = await nobody.post("/api/realtime/ticket", headers={"Authorization": f"Bearer {token}"})
             assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
         by_ticket = await nobody.post("/api/realtime/ticket", params={"ticket": ticket})
@@ -135,7 +135,7 @@ class TestATicket:
         assert await opens(live, Live.connect, ticket)
 
     async def test_is_nothing_else(self, live: Live, customer: Caller, door: Door) -> None:
-        mine = {"sub": str(customer.actor.id), "sid": str(customer.actor.session_id)}
+        mine = {"sub": str(customer.actor.id), "sid": str(customer.actor.credential_id)}
         soon, later = int(now().timestamp()) + 20, int(now().timestamp()) + 600
         good = {"iss": "ticketing", "aud": "ticketing", **mine, "exp": soon, "jti": "a", "until": later}
         ticket = await ticket_of(customer)
@@ -143,7 +143,7 @@ class TestATicket:
             "nothing": "",
             "a word": "x",
             "a token": customer.token,
-            "a refresh token": tokens().refresh(customer.actor.session_id, 0),
+            "a refresh token": tokens().refresh(customer.actor.credential_id, 0),
             "one of another secret": Tokens("another secret, as long as ours is").stream_ticket(
                 tokens().read_access(customer.token), now()
             ),

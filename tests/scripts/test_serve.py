@@ -1,5 +1,6 @@
 """`scripts/serve` as a newcomer runs it: a process of its own, with its own data and database."""
 
+import json
 import os
 import re
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from tests.mailbox import LINK, read_directory
+
 SERVE = Path(__file__).parents[2] / "scripts" / "serve"
 # Empty counts as not set, and hides what a developer's .env says.
-ENVIRONMENT = {**os.environ, "MONGODB_URI": "", "JWT_SECRET": ""}
+ENVIRONMENT = {**os.environ, **dict.fromkeys(("MONGODB_URI", "JWT_SECRET", "MAIL_DIR", "PUBLIC_URL"), "")}
 # A mongod that has to roll its journal forward after a crash is the slowest thing here.
 PATIENCE_S = 30
 
@@ -27,17 +30,30 @@ class Service:
     def __init__(self, process: "subprocess.Popen[str]", output: Path) -> None:
         self._process = process
         self._output = output
-        self.address = self._find_address()
+        self.logged: list[str] = []
+        self.banner = self._read_banner()
+        self.address = self.banner["Service"]
 
-    def _find_address(self) -> str:
+    def _read_banner(self) -> dict[str, str]:
         assert self._process.stdout is not None
+        banner: dict[str, str] = {}
         for line in self._process.stdout:
-            if found := re.match(r"Service +(\S+)", line):
-                return found[1]
+            if found := re.match(r"([A-Z][a-z]+) +(\S+)", line):
+                banner[found[1]] = found[2]
+            elif line.startswith("{"):
+                self.logged.append(json.loads(line)["message"])
+            if line.startswith("Ctrl-C"):
+                return banner
         raise AssertionError(self.errors())
 
     def status_of(self, path: str) -> int:
         with urllib.request.urlopen(self.address + path, timeout=5) as answer:  # noqa: S310 - the address is our own
+            return int(answer.status)
+
+    def post(self, path: str, body: dict[str, str]) -> int:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.address + path, json.dumps(body).encode(), headers)  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - the same
             return int(answer.status)
 
     def end_by(self, number: signal.Signals) -> int:
@@ -114,6 +130,23 @@ class TestServe:
             assert mongod_is_gone(data)
             assert "Traceback" not in service.errors()
         assert (data / "jwt-secret").read_text() == secret
+
+    def test_puts_mail_where_it_says_also_at_the_last_moment(self, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        with serving(data) as service:
+            assert service.banner["Mail"] == str(data / "mail")
+            assert "mail is put into files instead of sent, which is for development" in service.logged
+            person = {"username": "carol@example.com", "password": "a long passphrase"}
+            assert service.post("/api/register", person) == 201
+            assert service.post("/api/password/forgot", {"username": person["username"]}) == 202
+
+            assert service.end_by(signal.SIGTERM) == 0
+
+        (mail,) = read_directory(data / "mail")
+        assert mail["To"] == person["username"]
+        link = LINK.search(mail.get_content())
+        assert link
+        assert link[1] == service.address
 
     def test_refuses_a_taken_port_before_it_touches_anything(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:

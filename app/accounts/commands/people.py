@@ -1,22 +1,24 @@
 """Opening, changing and closing accounts."""
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
-from app.accounts.actor import Actor
-from app.accounts.documents import ANY_CASE, Session, User, username_key
-from app.accounts.errors import InvalidCredentials, LastAdmin, RegistrationClosed, UsernameTaken
-from app.accounts.passwords import PasswordPool, weakness
+from app.accounts.actor import Actor, Origin
+from app.accounts.audit import AuditEntry, AuditType, audit_row, record_audit
+from app.accounts.documents import ANY_CASE, ApiKey, PasswordReset, Session, User, username_key
+from app.accounts.errors import LastAdmin, RegistrationClosed, UsernameTaken
+from app.accounts.messages import email_changed
+from app.accounts.passwords import PasswordPool
 from app.accounts.queries import get_user
 from app.accounts.roles import Permission, Role, role_of
-from app.accounts.schemas import PasswordChange, ProfilePatch, Registration, UserCreate, UserPatch
+from app.accounts.schemas import ProfilePatch, Registration, UserCreate, UserPatch
 from app.platform.commit import Insert, commit
-from app.platform.errors import FieldError, InvalidInput, NotFound
 from app.platform.idempotency import Once
+from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
 from app.platform.sequence import Counter
 from app.platform.wire import JsonObject, Row
@@ -25,27 +27,49 @@ MaybeOnce = Once[Row] | None
 
 
 async def register(
-    body: JsonObject, *, is_open: bool, passwords: PasswordPool, now: datetime, once: MaybeOnce = None
+    body: JsonObject,
+    origin: Origin,
+    *,
+    is_open: bool,
+    passwords: PasswordPool,
+    now: datetime,
+    once: MaybeOnce = None,
 ) -> Row:
     """Opens a Customer account for anybody. Raises `RegistrationClosed`, `InvalidInput`, `UsernameTaken`."""
     if not is_open:
         raise RegistrationClosed
-    return await _open_account(Registration.parse(body), Role.CUSTOMER, passwords=passwords, now=now, once=once)
+    row = await _new_account(Registration.parse(body), Role.CUSTOMER, passwords, now)
+    audit = audit_row(AuditType.ACCOUNT_REGISTERED, at=now, origin=origin, target=row)
+    return await _open_account(row, audit, once)
 
 
 async def create_user(
-    actor: Actor, body: JsonObject, *, passwords: PasswordPool, now: datetime, once: MaybeOnce = None
+    actor: Actor,
+    body: JsonObject,
+    origin: Origin,
+    *,
+    passwords: PasswordPool,
+    now: datetime,
+    once: MaybeOnce = None,
 ) -> Row:
-    """Opens an account of any role. Raises `Forbidden`, `InvalidInput`, `UsernameTaken`."""
+    """Opens an account of any role; for more than a Customer's, which gives a role, a recent sign-in is needed.
+
+    Raises `Forbidden`, `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `UsernameTaken`.
+    """
     actor.require(Permission.MANAGE_USERS)
+    if body.get("role", Role.CUSTOMER) != Role.CUSTOMER:
+        actor.require_recent_sign_in(now)
     fields = UserCreate.parse(body)
-    return await _open_account(fields, fields.role, passwords=passwords, now=now, once=once)
+    row = await _new_account(fields, fields.role, passwords, now)
+    audit = audit_row(AuditType.ACCOUNT_CREATED, at=now, origin=origin, actor=actor, target=row)
+    return await _open_account(row, audit, once)
 
 
 async def create_admin(username: str, password: str, *, passwords: PasswordPool, now: datetime) -> Row:
     """Opens an Admin account, for whoever runs the machine. Raises `InvalidInput`, `UsernameTaken`."""
     fields = Registration.parse({"username": username, "password": password})
-    return await _open_account(fields, Role.ADMIN, passwords=passwords, now=now, once=None)
+    row = await _new_account(fields, Role.ADMIN, passwords, now)
+    return await _open_account(row, audit_row(AuditType.ACCOUNT_CREATED, at=now, origin=Origin(), target=row))
 
 
 async def create_first_admin(username: str, password: str, *, passwords: PasswordPool, now: datetime) -> bool:
@@ -63,14 +87,11 @@ async def create_first_admin(username: str, password: str, *, passwords: Passwor
     return True
 
 
-async def _open_account(
-    fields: Registration, role: Role, *, passwords: PasswordPool, now: datetime, once: MaybeOnce
-) -> Row:
-    users = collection_of(User)
+async def _new_account(fields: Registration, role: Role, passwords: PasswordPool, now: datetime) -> Row:
     # New accounts are unique by index; this look is for the old ones, which have no usernameKey.
-    if await users.find_one({"username": fields.username}, {"_id": 1}, collation=ANY_CASE):
+    if await collection_of(User).find_one({"username": fields.username}, {"_id": 1}, collation=ANY_CASE):
         raise UsernameTaken
-    row: Row = {
+    return {
         "_id": ObjectId(),
         "username": fields.username,
         "usernameKey": username_key(fields.username),
@@ -83,95 +104,110 @@ async def _open_account(
         "active": True,
         "createdAt": now,
     }
+
+
+async def _open_account(row: Row, audit: Row, once: MaybeOnce = None) -> Row:
     try:
-        return await commit([Insert(User, row)], once=once, result=row)
+        return await commit([Insert(User, row), Insert(AuditEntry, audit)], once=once, result=row)
     except DuplicateKeyError:
         raise UsernameTaken from None
 
 
-async def change_profile(actor: Actor, body: JsonObject) -> Row:
-    """Changes the caller's own e-mail and name. Raises `InvalidInput`."""
-    return await _set_fields(actor.id, ProfilePatch.parse(body).given())
+async def change_profile(actor: Actor, body: JsonObject, origin: Origin, *, mail: Outbox, now: datetime) -> Row:
+    """Changes the caller's own e-mail and name; for the e-mail a recent sign-in is needed, and the old one is told.
+
+    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`.
+    """
+    actor.require_session()
+    if "email" in body:
+        actor.require_recent_sign_in(now)
+    patch = ProfilePatch.parse(body).given()
+
+    async def write(session: AsyncClientSession) -> tuple[Row, Row]:
+        before = await get_user(actor.id, session)
+        return before, await _change(actor, before, patch, origin, now, session)
+
+    before, after = await transaction(User, write)
+    _tell_old_address(before, after, mail, origin, now)
+    return after
 
 
-async def change_user(actor: Actor, user_id: ObjectId, body: JsonObject) -> Row:
+async def change_user(
+    actor: Actor, user_id: ObjectId, body: JsonObject, origin: Origin, *, mail: Outbox, now: datetime
+) -> Row:
     """Changes another's role, e-mail, name or whether the account is on; switching it off ends its sessions.
 
-    Raises `Forbidden`, `NotFound`, `InvalidInput`, `LastAdmin`.
+    For role and e-mail a recent sign-in is needed. Raises `Forbidden`, `InsufficientScope`, `NotFound`,
+    `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `LastAdmin`.
     """
     actor.require(Permission.MANAGE_USERS)
     await get_user(user_id)
+    if body.keys() & {"role", "email"}:
+        actor.require_recent_sign_in(now)
     patch = UserPatch.parse(body).given()
-    if patch.get("role", Role.ADMIN) == Role.ADMIN and patch.get("active", True):
-        return await _set_fields(user_id, patch)
+    is_weaker = patch.get("role", Role.ADMIN) != Role.ADMIN or patch.get("active") is False
 
-    async def body_of(session: AsyncClientSession) -> Row:
+    async def write(session: AsyncClientSession) -> tuple[Row, Row]:
         # Read in here: somebody may be making an Admin of them at this moment.
-        if role_of(await get_user(user_id, session)) == Role.ADMIN:
+        before = await get_user(user_id, session)
+        if is_weaker and role_of(before) == Role.ADMIN:
             await _require_other_admin(user_id, session)
         if patch.get("active") is False:
             await collection_of(Session).delete_many({"userId": user_id}, session=session)
-        return await _set_fields(user_id, patch, session)
+        return before, await _change(actor, before, patch, origin, now, session)
 
-    return await transaction(User, body_of)
+    before, after = await transaction(User, write)
+    _tell_old_address(before, after, mail, origin, now)
+    return after
 
 
-async def delete_user(actor: Actor, user_id: ObjectId) -> None:
-    """Removes the account and its sessions; tickets and events keep the id.
+async def delete_user(actor: Actor, user_id: ObjectId, origin: Origin, *, now: datetime) -> None:
+    """Removes the account with what lets people in; tickets and events keep the id.
 
-    Raises `Forbidden`, `NotFound`, `LastAdmin`.
+    Raises `Forbidden`, `InsufficientScope`, `NotFound`, `LastAdmin`.
     """
     actor.require(Permission.MANAGE_USERS)
 
     async def body(session: AsyncClientSession) -> None:
-        row = await collection_of(User).find_one({"_id": user_id}, session=session)
-        if row is None:
-            raise NotFound
+        row = await get_user(user_id, session)
         if role_of(row) == Role.ADMIN:
             await _require_other_admin(user_id, session)
         await collection_of(User).delete_one({"_id": user_id}, session=session)
-        await collection_of(Session).delete_many({"userId": user_id}, session=session)
+        for model in (Session, ApiKey):
+            await collection_of(model).delete_many({"userId": user_id}, session=session)
+        await collection_of(PasswordReset).delete_one({"_id": user_id}, session=session)
+        audit = audit_row(AuditType.ACCOUNT_DELETED, at=now, origin=origin, actor=actor, target=row)
+        await record_audit(audit, session)
 
     await transaction(User, body)
 
 
-async def change_password(
-    actor: Actor, body: JsonObject, *, passwords: PasswordPool, once: Once[None] | None = None
-) -> None:
-    """Sets a new password and ends the caller's other sessions. Raises `InvalidInput`, `InvalidCredentials`."""
-    change = PasswordChange.parse(body)
-    user = await get_user(actor.id)
-    if not await passwords.check(change.current_password, user["password"]):
-        raise InvalidCredentials
-    if reason := weakness(change.new_password, actor.username):
-        raise InvalidInput(FieldError("newPassword", "weak_password", reason))
-    version = user.get("passwordVersion", 0)
-    hashed = await passwords.hash(change.new_password)
-
-    async def body_of(session: AsyncClientSession) -> None:
-        if once is not None:
-            await once.remember(None, session)
-        unchanged: Row = {"_id": actor.id, "password": user["password"]}
-        update: Row = {"$set": {"password": hashed, "passwordVersion": version + 1}}
-        outcome = await collection_of(User).update_one(unchanged, update, session=session)
-        if outcome.matched_count == 0:  # changed elsewhere meanwhile: what was given is no longer the password
-            raise InvalidCredentials
-        sessions = collection_of(Session)
-        await sessions.delete_many({"userId": actor.id, "_id": {"$ne": actor.session_id}}, session=session)
-        own: Row = {"$set": {"passwordVersion": version + 1}}
-        await sessions.update_one({"_id": actor.session_id}, own, session=session)
-
-    await transaction(User, body_of)
-
-
-async def _set_fields(user_id: ObjectId, fields: dict[str, Any], session: AsyncClientSession | None = None) -> Row:
-    users = collection_of(User)
+async def _change(
+    actor: Actor, before: Row, fields: Row, origin: Origin, now: datetime, session: AsyncClientSession
+) -> Row:
+    """Sets the fields, and tells the audit log of those that matter there."""
+    after = before | fields
     if fields:
-        await users.update_one({"_id": user_id}, {"$set": fields}, session=session)
-    row = await users.find_one({"_id": user_id}, session=session)
-    if row is None:
-        raise NotFound
-    return row
+        await collection_of(User).update_one({"_id": before["_id"]}, {"$set": fields}, session=session)
+    for event, details in _audited(before, after):
+        row = audit_row(event, at=now, origin=origin, actor=actor, target=after, details=details)
+        await record_audit(row, session)
+    return after
+
+
+def _audited(before: Row, after: Row) -> Iterator[tuple[AuditType, Row]]:
+    if role_of(before) != role_of(after):
+        yield AuditType.ACCOUNT_ROLE_CHANGED, {"role": {"from": role_of(before), "to": role_of(after)}}
+    was_active, is_active = (row.get("active") is not False for row in (before, after))
+    if was_active != is_active:
+        yield AuditType.ACCOUNT_ACTIVATED if is_active else AuditType.ACCOUNT_DEACTIVATED, {}
+    if before.get("email") != after.get("email"):
+        yield AuditType.ACCOUNT_EMAIL_CHANGED, {"email": {"from": before.get("email"), "to": after.get("email")}}
+
+
+def _tell_old_address(before: Row, after: Row, mail: Outbox, origin: Origin, now: datetime) -> None:
+    if before.get("email") != after.get("email"):
+        mail.post(email_changed(before, origin, now))
 
 
 async def _require_other_admin(user_id: ObjectId, session: AsyncClientSession) -> None:

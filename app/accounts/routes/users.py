@@ -1,18 +1,27 @@
 """The caller's own account, and everybody's for those who run the place."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.accounts.commands.people import change_password, change_profile, change_user, create_user, delete_user
-from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency, ThePasswords, object_id
-from app.accounts.errors import InvalidCredentials, LastAdmin, UsernameTaken
+from app.accounts.commands.people import change_profile, change_user, create_user, delete_user
+from app.accounts.deps import (
+    ENROLLING,
+    SIGNED_OUT,
+    STEP_UP_ERRORS,
+    CurrentActor,
+    EnrollingActor,
+    TheIdempotency,
+    TheMail,
+    TheOrigin,
+    ThePasswords,
+    UserReference,
+    object_id,
+)
+from app.accounts.errors import InsufficientScope, LastAdmin, UsernameTaken
 from app.accounts.queries import get_user, list_users, read_user
 from app.accounts.roles import Role
 from app.accounts.schemas import (
     USER_EXAMPLE,
-    PasswordChange,
     ProfilePatch,
     UserCreate,
     UserList,
@@ -28,12 +37,12 @@ from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe, query
 from app.platform.paging import page_response
 
 router = APIRouter()
-UserReference = Annotated[str, Path(alias="userId", description="The user's id", examples=[USER_EXAMPLE["id"]])]
 USER = Success(200, UserOut, USER_EXAMPLE)
+FOR_ADMINS = (*SIGNED_OUT, Forbidden, InsufficientScope)
 
 
-@router.get("/api/me", tags=["me"], **describe("getMe", USER, errors=SIGNED_OUT))
-async def get_me(actor: CurrentActor) -> Response:
+@router.get("/api/me", tags=["me"], **describe("getMe", USER, errors=ENROLLING))
+async def get_me(actor: EnrollingActor) -> Response:
     """The caller's own account."""
     return json_response(user_out(await get_user(actor.id)))
 
@@ -41,35 +50,17 @@ async def get_me(actor: CurrentActor) -> Response:
 @router.patch(
     "/api/me",
     tags=["me"],
-    **describe("updateMe", USER, body=Body(ProfilePatch, {"name": "Carol C."}), errors=SIGNED_OUT),
-)
-async def update_me(request: Request, actor: CurrentActor) -> Response:
-    """Changes the caller's e-mail and name (JSON merge patch)."""
-    return json_response(user_out(await change_profile(actor, await read_json(request))))
-
-
-@router.post(
-    "/api/me/password",
-    tags=["me"],
     **describe(
-        "changePassword",
-        Success(204, headers=("Idempotency-Replayed",)),
-        body=Body(PasswordChange, {"currentPassword": "a long passphrase", "newPassword": "an even longer one"}),
-        errors=[*SIGNED_OUT, InvalidCredentials, TooManyRequests],
-        request_headers=["Idempotency-Key"],
+        "updateMe",
+        USER,
+        body=Body(ProfilePatch, {"name": "Carol C."}),
+        errors=[*SIGNED_OUT, *STEP_UP_ERRORS, Conflict],
     ),
 )
-async def change_password_route(
-    request: Request, actor: CurrentActor, passwords: ThePasswords, idempotency: TheIdempotency
-) -> Response:
-    """Changes the caller's password and ends all other sessions."""
+async def update_me(request: Request, actor: CurrentActor, mail: TheMail, origin: TheOrigin) -> Response:
+    """Changes the caller's e-mail and name (JSON merge patch). The e-mail takes a recent sign-in."""
     body = await read_json(request)
-    return await idempotency.run(
-        request,
-        body,
-        lambda once: change_password(actor, body, passwords=passwords, once=once),
-        lambda _: Answer(204),
-    )
+    return json_response(user_out(await change_profile(actor, body, origin, mail=mail, now=now())))
 
 
 @router.get(
@@ -98,19 +89,19 @@ async def list_users_route(request: Request, actor: CurrentActor) -> Response:
         "createUser",
         Success(201, UserOut, USER_EXAMPLE, ("Location", "Idempotency-Replayed")),
         body=Body(UserCreate, {"username": "dave", "password": "a long passphrase", "role": "Agent"}),
-        errors=[*SIGNED_OUT, Forbidden, UsernameTaken, TooManyRequests],
+        errors=[*FOR_ADMINS, *STEP_UP_ERRORS, UsernameTaken, TooManyRequests],
         request_headers=["Idempotency-Key"],
     ),
 )
 async def create_user_route(
-    request: Request, actor: CurrentActor, passwords: ThePasswords, idempotency: TheIdempotency
+    request: Request, actor: CurrentActor, passwords: ThePasswords, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
-    """Opens an account of any role."""
+    """Opens an account of any role; more than a Customer's takes a recent sign-in."""
     body = await read_json(request)
     return await idempotency.run(
         request,
         body,
-        lambda once: create_user(actor, body, passwords=passwords, now=now(), once=once),
+        lambda once: create_user(actor, body, origin, passwords=passwords, now=now(), once=once),
         lambda row: Answer.json(user_out(row), status=201, location=f"/api/users/{row['_id']}"),
     )
 
@@ -130,23 +121,25 @@ async def get_user_route(user_id: UserReference, actor: CurrentActor) -> Respons
         "updateUser",
         USER,
         body=Body(UserPatch, {"role": "Agent"}),
-        errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin, Conflict],
+        errors=[*FOR_ADMINS, *STEP_UP_ERRORS, NotFound, LastAdmin, Conflict],
     ),
 )
-async def update_user_route(user_id: UserReference, request: Request, actor: CurrentActor) -> Response:
+async def update_user_route(
+    user_id: UserReference, request: Request, actor: CurrentActor, mail: TheMail, origin: TheOrigin
+) -> Response:
     """Changes role, e-mail, name or whether the account is on (JSON merge patch). The role in force changes at once;
-    an account that is switched off loses its sessions.
+    an account that is switched off loses its sessions. Role and e-mail take a recent sign-in.
     """
-    target = object_id(user_id)
-    return json_response(user_out(await change_user(actor, target, await read_json(request))))
+    target, body = object_id(user_id), await read_json(request)
+    return json_response(user_out(await change_user(actor, target, body, origin, mail=mail, now=now())))
 
 
 @router.delete(
     "/api/users/{userId}",
     tags=["users"],
-    **describe("deleteUser", Success(204), errors=[*SIGNED_OUT, Forbidden, NotFound, LastAdmin, Conflict]),
+    **describe("deleteUser", Success(204), errors=[*FOR_ADMINS, NotFound, LastAdmin, Conflict]),
 )
-async def delete_user_route(user_id: UserReference, actor: CurrentActor) -> Response:
+async def delete_user_route(user_id: UserReference, actor: CurrentActor, origin: TheOrigin) -> Response:
     """Removes an account and its sessions. Tickets and history keep its id."""
-    await delete_user(actor, object_id(user_id))
+    await delete_user(actor, object_id(user_id), origin, now=now())
     return no_content()

@@ -1,0 +1,154 @@
+"""New passwords: by who knows the old one, and by who can read the account's mail."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from app.accounts.actor import Actor, Origin
+from app.accounts.audit import AuditEntry, AuditType, audit_row, record_audit
+from app.accounts.documents import PasswordReset, Session, User
+from app.accounts.errors import InvalidCredentials, InvalidResetToken
+from app.accounts.messages import address_of, password_changed, password_reset_link, password_was_reset
+from app.accounts.passwords import weakness
+from app.accounts.queries import get_user, user_by_username
+from app.accounts.schemas import ForgotRequest, PasswordChange, ResetRequest
+from app.platform.commit import Insert, commit
+from app.platform.errors import FieldError, InvalidInput
+from app.platform.idempotency import Once
+from app.platform.mail import Outbox
+from app.platform.mongo import collection_of, transaction
+from app.platform.wire import JsonObject, Row
+
+from .verification import Verifier
+
+RESET_TTL = timedelta(hours=1)
+# More than that in the time that a link is good, and somebody else is filling a mailbox.
+MAX_LINKS = 3
+_TOKEN_PREFIX, _TOKEN_BYTES = "pr_", 32
+
+
+async def change_password(
+    actor: Actor,
+    body: JsonObject,
+    origin: Origin,
+    *,
+    verifier: Verifier,
+    now: datetime,
+    once: Once[None] | None = None,
+) -> None:
+    """Sets a new password and ends the caller's other sessions.
+
+    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `InvalidCredentials`, `TooManyRequests`.
+    """
+    actor.require_recent_sign_in(now)
+    change = PasswordChange.parse(body)
+    user = await get_user(actor.id)
+    await verifier.check_password(actor.username, user, change.current_password, origin, now)
+    _require_strength(change.new_password, actor.username, "newPassword")
+    version = user.get("passwordVersion", 0) + 1
+    hashed = await verifier.passwords.hash(change.new_password)
+    audit = audit_row(AuditType.PASSWORD_CHANGED, at=now, origin=origin, actor=actor, target=user)
+
+    async def write(session: AsyncClientSession) -> None:
+        if once is not None:
+            await once.remember(None, session)
+        unchanged: Row = {"_id": actor.id, "password": user["password"]}
+        update: Row = {"$set": {"password": hashed, "passwordVersion": version}}
+        outcome = await collection_of(User).update_one(unchanged, update, session=session)
+        if outcome.matched_count == 0:  # changed elsewhere meanwhile: what was given is no longer the password
+            raise InvalidCredentials
+        others: Row = {"userId": actor.id, "_id": {"$ne": actor.credential_id}}
+        await collection_of(Session).delete_many(others, session=session)
+        own: Row = {"$set": {"passwordVersion": version}}
+        await collection_of(Session).update_one({"_id": actor.credential_id}, own, session=session)
+        await collection_of(PasswordReset).delete_one({"_id": actor.id}, session=session)
+        await record_audit(audit, session)
+
+    await transaction(User, write)
+    verifier.mail.post(password_changed(user, origin, now))
+
+
+async def request_reset(
+    body: JsonObject, origin: Origin, *, public_url: str, mail: Outbox, now: datetime, once: Once[None] | None = None
+) -> None:
+    """Mails a link to a new password to the account's address, if there are such an account and such an address.
+
+    Neither the answer nor the time it takes tells whether there are: the database is asked the same either way.
+    Raises `InvalidInput`.
+    """
+    request = ForgotRequest.parse(body)
+    user = await user_by_username(request.username)
+    audit = audit_row(AuditType.PASSWORD_RESET_REQUESTED, at=now, origin=origin, target=user)
+    # Before the link: a repeated request must not void the one that the first has mailed.
+    await commit([Insert(AuditEntry, audit)], once=once, result=None)
+    if user is None or user.get("active") is False or address_of(user) is None:
+        await _store_link(ObjectId(), now)
+    elif token := await _store_link(user["_id"], now):
+        mail.post(password_reset_link(user, f"{public_url}/reset-password#token={token}", origin, now))
+
+
+async def reset_password(
+    body: JsonObject, origin: Origin, *, verifier: Verifier, now: datetime, once: Once[None] | None = None
+) -> None:
+    """Sets a new password by a link's token and ends all sessions of the account; MFA stays as it is.
+
+    Raises `InvalidInput`, after which the token is still good, `InvalidResetToken`, `TooManyRequests`.
+    """
+    request = ResetRequest.parse(body)
+    link: Row = {"digest": _digest(request.token), "expiresAt": {"$gt": now}}
+    stored = await collection_of(PasswordReset).find_one(link)
+    user = stored and await collection_of(User).find_one({"_id": stored["_id"]})
+    if not user:
+        raise InvalidResetToken
+    _require_strength(request.password, user["username"], "password")
+    hashed = await verifier.passwords.hash(request.password)
+    audit = audit_row(AuditType.PASSWORD_RESET, at=now, origin=origin, target=user)
+
+    async def write(session: AsyncClientSession) -> None:
+        if once is not None:
+            await once.remember(None, session)
+        # Not known before: the link may have been used, and the account switched off, at any moment until now.
+        spent = await collection_of(PasswordReset).delete_one({"_id": user["_id"], **link}, session=session)
+        active: Row = {"_id": user["_id"], "active": {"$ne": False}}
+        update: Row = {"$set": {"password": hashed}, "$inc": {"passwordVersion": 1}}
+        changed = await collection_of(User).update_one(active, update, session=session)
+        if spent.deleted_count == 0 or changed.matched_count == 0:
+            raise InvalidResetToken
+        await collection_of(Session).delete_many({"userId": user["_id"]}, session=session)
+        await record_audit(audit, session)
+
+    await transaction(User, write)
+    await verifier.forgive(user["username"], origin)
+    verifier.mail.post(password_was_reset(user, origin, now))
+
+
+async def _store_link(user_id: ObjectId, now: datetime) -> str | None:
+    """The token of a new link, in place of the account's last one; None after too many, and the last one stays good."""
+    token = _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+    digest = _digest(token)
+    recent = {"$filter": {"input": {"$ifNull": ["$mailedAt", []]}, "cond": {"$gt": ["$$this", now - RESET_TTL]}}}
+    is_one_too_many = {"$gte": [{"$size": "$mailedAt"}, MAX_LINKS]}
+    new: Row = {"digest": digest, "expiresAt": now + RESET_TTL, "mailedAt": {"$concatArrays": ["$mailedAt", [now]]}}
+    kept = {name: {"$cond": [is_one_too_many, f"${name}", value]} for name, value in new.items()}
+    # Of two that make the row at the same moment, the server lets the second try again by itself.
+    row = await collection_of(PasswordReset).find_one_and_update(
+        {"_id": user_id},
+        [{"$set": {"mailedAt": recent}}, {"$set": kept}],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    return token if row and row["digest"] == digest else None
+
+
+def _digest(token: str) -> bytes:
+    """What is stored of a token; of 256 random bits, so that it needs no slow hash."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _require_strength(password: str, username: str, field: str) -> None:
+    if reason := weakness(password, username):
+        raise InvalidInput(FieldError(field, "weak_password", reason))

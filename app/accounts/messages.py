@@ -1,0 +1,106 @@
+"""The mails about accounts: who gets them, and what they say."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from app.platform.mail import Message
+
+from .actor import Origin
+
+MAX_ADDRESS = 254
+# Stricter than what an account may hold: nothing that has a meaning in a header.
+_ADDRESS = re.compile(r"""[^\s@,;:<>()\[\]\\"]+@[^\s@,;:<>()\[\]\\".]+(\.[^\s@,;:<>()\[\]\\".]+)+""")
+# Who chooses a name must not be able to put much of a text into our mails.
+_MAX_NAME = 80
+_TAKE_BACK = "ask for a new password at once, which ends all sessions, and tell an administrator."
+_TELL = "tell an administrator at once."
+
+
+def address_of(user: Mapping[str, Any]) -> str | None:
+    """Where an account's mail goes: to its e-mail, else to a username that is an address; None: nowhere."""
+    for text in (user.get("email"), user.get("username")):
+        if isinstance(text, str) and len(text) <= MAX_ADDRESS and text.isprintable() and _ADDRESS.fullmatch(text):
+            return text
+    return None
+
+
+def password_reset_link(user: Mapping[str, Any], link: str, origin: Origin, now: datetime) -> Message | None:
+    return _mail(
+        user,
+        "Choose a new password",
+        "Somebody asked for a new password for your account. To choose one, open this link within an hour:\n\n"
+        f"{link}\n\n"
+        "It is good once, and only until you ask for another.",
+        "do nothing: your password stays as it is.",
+        origin,
+        now,
+    )
+
+
+def password_changed(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "The password of your account was changed, and all its other sessions were ended."
+    return _mail(user, "Your password was changed", happened, _TAKE_BACK, origin, now)
+
+
+def password_was_reset(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "A new password was set for your account by a link from a mail, and all its sessions were ended."
+    return _mail(user, "Your password was reset", happened, _TAKE_BACK, origin, now)
+
+
+def mfa_enabled(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "Multi-factor authentication was turned on for your account."
+    return _mail(user, "Multi-factor authentication was turned on", happened, _TELL, origin, now)
+
+
+def mfa_disabled(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "Multi-factor authentication was turned off for your account: a password is now enough to sign in."
+    return _mail(user, "Multi-factor authentication was turned off", happened, _TAKE_BACK, origin, now)
+
+
+def mfa_reset(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "An administrator turned multi-factor authentication off for your account. Set it up again."
+    return _mail(user, "Multi-factor authentication was reset", happened, _TELL, origin, now)
+
+
+def recovery_code_used(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "One of your recovery codes was used in place of a one-time code. It can't be used again."
+    return _mail(user, "A recovery code was used", happened, _TAKE_BACK, origin, now)
+
+
+def recovery_codes_renewed(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    happened = "New recovery codes were made for your account. The ones from before can't be used any more."
+    return _mail(user, "Your recovery codes were renewed", happened, _TAKE_BACK, origin, now)
+
+
+def email_changed(before: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
+    """To the address that was in force before: the new one may be a thief's."""
+    happened = "The e-mail address of your account was changed. Mail about it no longer comes here."
+    return _mail(before, "Your e-mail address was changed", happened, _TELL, origin, now)
+
+
+def api_key_created(user: Mapping[str, Any], name: str, origin: Origin, now: datetime) -> Message | None:
+    happened = f"A new API key was made for your account: {_shown(name)}"
+    return _mail(user, "A new API key was made", happened, f"delete it, {_TAKE_BACK}", origin, now)
+
+
+def _mail(
+    user: Mapping[str, Any], subject: str, happened: str, otherwise: str, origin: Origin, now: datetime
+) -> Message | None:
+    address = address_of(user)
+    if address is None:
+        return None
+    text = (
+        f"{happened}\n\n"
+        f"Account:  {_shown(user['username'])}\n"
+        f"When:     {now:%Y-%m-%d %H:%M} UTC\n"
+        f"Where:    {origin.address or 'not known'}\n\n"
+        f"If this was not you, {otherwise}\n"
+    )
+    return Message(address, subject, text)
+
+
+def _shown(name: str) -> str:
+    line = "".join(letter if letter.isprintable() else " " for letter in name)
+    return line if len(line) <= _MAX_NAME else f"{line[:_MAX_NAME]}…"
