@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import bcrypt
 
@@ -60,11 +60,54 @@ _REPEATED_DIGITS = re.compile(r"(\d{1,6})\1+")
 
 
 class PasswordPool:
-    """Hashes and checks passwords off the event loop. Methods raise `TooManyRequests` when too many wait."""
+    """Hashes and checks passwords off the event loop, for as many as two threads can serve in good time."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt")
         self._pending = 0
+
+    def place(self) -> "Place":
+        """A place in the queue, `with` which one password can be hashed or checked."""
+        return Place(self._executor, self._take, self._give_back)
+
+    async def hash(self, password: str) -> str:
+        with self.place() as place:
+            return await place.hash(password)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self) -> None:
+        if self._pending >= THREADS + MAX_WAITING:
+            PASSWORD_CHECKS_REFUSED.inc()
+            raise TooManyRequests(math.ceil(MAX_WAITING / THREADS / 4))
+        self._pending += 1
+        PASSWORD_CHECKS_WAITING.set(self._pending)
+
+    def _give_back(self) -> None:
+        self._pending -= 1
+        PASSWORD_CHECKS_WAITING.set(self._pending)
+
+
+class Place:
+    """Taken before the database is asked who it is, so that whoever has to be refused costs nothing."""
+
+    def __init__(self, executor: ThreadPoolExecutor, take: Callable[[], None], give_back: Callable[[], None]) -> None:
+        self._executor = executor
+        self._take = take
+        self._give_back = give_back
+        self._work: asyncio.Future[Any] | None = None
+
+    def __enter__(self) -> Self:
+        """Raises `TooManyRequests` when there is none."""
+        self._take()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._work is None or self._work.done():
+            self._give_back()
+        else:  # kept until the thread is done, also when the client gave up waiting
+            self._work.add_done_callback(self._finished)
 
     async def hash(self, password: str) -> str:
         digest = await self._run(lambda: bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)))
@@ -75,24 +118,14 @@ class PasswordPool:
         return await self._run(lambda: matches(password, stored))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        if self._pending >= THREADS + MAX_WAITING:
-            PASSWORD_CHECKS_REFUSED.inc()
-            raise TooManyRequests(math.ceil(MAX_WAITING / THREADS / 4))
-        self._pending += 1
-        PASSWORD_CHECKS_WAITING.set(self._pending)
         future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        # Counted until the thread is done, also when the client gave up waiting.
-        future.add_done_callback(self._finished)
+        self._work = future
         return await asyncio.shield(future)
 
     def _finished(self, future: "asyncio.Future[Any]") -> None:
-        self._pending -= 1
-        PASSWORD_CHECKS_WAITING.set(self._pending)
+        self._give_back()
         if not future.cancelled():
             future.exception()  # seen, so that asyncio doesn't report it when nobody waits any more
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def matches(password: str, stored: object) -> bool:

@@ -188,7 +188,8 @@ class TestSignIn:
         credentials = Credentials(username="careful", password=PASSWORD)
         busy = [asyncio.ensure_future(pool.hash("keeps the threads busy")) for _ in range(2)]
         signing_in = asyncio.ensure_future(sign_in(credentials, NOWHERE, verifier=verifier, tokens=tokens(), now=now()))
-        while pool._pending < 3:  # noqa: ASYNC110 - it has read the user and waits for a thread, but tells nobody
+        # It has read the user and waits for a thread, but tells nobody.
+        while pool._executor._work_queue.empty():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
         await collection_of(User).update_one({"_id": user["_id"]}, {"$set": change})

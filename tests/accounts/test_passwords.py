@@ -211,12 +211,12 @@ class TestPool:
         hashed = await pool.hash(PASSWORD)
 
         assert re.fullmatch(r"\$2b\$12\$.{53}", hashed)
-        assert await pool.check(PASSWORD, hashed)
-        assert not await pool.check("another password", hashed)
+        assert await check(pool, PASSWORD, hashed)
+        assert not await check(pool, "another password", hashed)
 
     async def test_nobody_has_no_password(self, pool: PasswordPool) -> None:
-        assert not await pool.check(PASSWORD, None)
-        assert not await pool.check("", None)
+        assert not await check(pool, PASSWORD, None)
+        assert not await check(pool, "", None)
 
     async def test_the_event_loop_goes_on_meanwhile(self, pool: PasswordPool) -> None:
         turns = 0
@@ -236,13 +236,13 @@ class TestPool:
         await asyncio.sleep(0)
 
         with pytest.raises(TooManyRequests) as refusal:
-            await pool.check(PASSWORD, stored)
+            await check(pool, PASSWORD, stored)
 
         assert len(all_places) == 10
         assert int(refusal.value.headers["Retry-After"]) >= 1
         assert refusals() == refused + 1
         assert all(await asyncio.gather(*all_places))
-        assert await pool.check(PASSWORD, stored)
+        assert await check(pool, PASSWORD, stored)
 
     async def test_who_gives_up_waiting_still_takes_a_place_until_the_thread_is_done(self, pool: PasswordPool) -> None:
         all_places = [asyncio.ensure_future(pool.hash(PASSWORD)) for _ in range(THREADS + MAX_WAITING)]
@@ -260,6 +260,11 @@ class TestPool:
         for _ in range(THREADS + MAX_WAITING + 1):
             with pytest.raises(ValueError, match="72"):
                 await pool.hash("x" * 73)
+
+
+async def check(pool: PasswordPool, password: str, stored: object) -> bool:
+    with pool.place() as place:
+        return await place.check(password, stored)
 
 
 def refusals() -> float:

@@ -47,7 +47,8 @@ async def change_password(
     actor.require_recent_sign_in(now)
     change = PasswordChange.parse(body)
     user = await get_user(actor.id)
-    await verifier.check_password(actor.username, user, change.current_password, origin, now)
+    with verifier.passwords.place() as place:
+        await verifier.check_password(actor.username, user, change.current_password, origin, now, place)
     _require_strength(change.new_password, actor.username, "newPassword")
     version = user.get("passwordVersion", 0) + 1
     hashed = await verifier.passwords.hash(change.new_password)

@@ -50,12 +50,13 @@ async def sign_in(
 
     Raises `InvalidCredentials`, `MfaRequired` with an `mfaToken`, `InvalidOtp`, `TooManyRequests`.
     """
-    user = await user_by_username(credentials.username)
-    try:
-        user = await verifier.check_password(credentials.username, user, credentials.password, origin, now)
-    except InvalidCredentials as error:
-        await _record_failure(user, error, origin, now)
-        raise
+    with verifier.passwords.place() as place:
+        user = await user_by_username(credentials.username)
+        try:
+            user = await verifier.check_password(credentials.username, user, credentials.password, origin, now, place)
+        except InvalidCredentials as error:
+            await _record_failure(user, error, origin, now)
+            raise
     factor = None
     if user.get("mfaEnabled") is True:
         if credentials.otp is None:

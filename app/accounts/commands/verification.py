@@ -20,7 +20,7 @@ from app.accounts.audit import AuditType, audit_row, record_audit
 from app.accounts.documents import Session, User, username_key
 from app.accounts.errors import InvalidCredentials, InvalidOtp, InvalidRecoveryCode, MfaRequired
 from app.accounts.messages import recovery_code_used
-from app.accounts.passwords import PasswordPool
+from app.accounts.passwords import PasswordPool, Place
 from app.accounts.queries import get_user
 from app.accounts.recovery import code_digest
 from app.accounts.schemas import Proof, SecondFactor
@@ -54,18 +54,19 @@ class Verifier:
     mail: Outbox
 
     async def check_password(
-        self, username: str, user: Row | None, password: str, origin: Origin, now: datetime
+        self, username: str, user: Row | None, password: str, origin: Origin, now: datetime, place: Place
     ) -> Row:
         """Answers the user, if the password is theirs. Costs the same whether there is such a user or not.
 
-        One who is switched off has no right password. Raises `InvalidCredentials`, `TooManyRequests`.
+        One who is switched off has no right password. `place` is in the queue for the check.
+        Raises `InvalidCredentials`, `TooManyRequests`.
         """
         here = _password_here(username, origin)
         elsewhere: Counted = [(_PASSWORD_ADDRESS, origin.address or _NOWHERE)]
         if not await self._is_known(user["_id"] if user else ObjectId(), origin):
             elsewhere += [(_PASSWORD_ACCOUNT, username_key(username)), (_PASSWORD_ALL, "")]
         await self.attempts.begin([*here, *elsewhere], now)
-        is_right = await self.passwords.check(password, user.get("password") if user else None)
+        is_right = await place.check(password, user.get("password") if user else None)
         if user is None or not is_right or user.get("active") is False:
             raise InvalidCredentials
         await self.attempts.forget(here)
@@ -90,7 +91,8 @@ class Verifier:
         """
         user = await get_user(actor.id)
         try:
-            await self.check_password(actor.username, user, proof.password, origin, now)
+            with self.passwords.place() as place:
+                await self.check_password(actor.username, user, proof.password, origin, now, place)
             has_mfa = user.get("mfaEnabled") is True
             if has_mfa and proof.factor is None:
                 raise MfaRequired
