@@ -19,7 +19,7 @@ from .errors import InvalidToken, MfaSetupRequired
 from .keys import is_key, key_digest
 from .policy import POLICY_ID, mfa_is_missing, required_for
 from .roles import Permission, Role, has_permission, role_of, widest
-from .schemas import AuditFilter
+from .security_schemas import AuditFilter
 from .tokens import AccessClaims, Tokens
 
 # What the wire may show; the hash and the MFA secret are not even read.

@@ -1,12 +1,10 @@
 """Accounts on the wire."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from bson import ObjectId
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     Field,
     StrictBool,
     StringConstraints,
@@ -19,10 +17,8 @@ from pydantic_core import PydanticCustomError
 from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, Secret, WireModel
 
 from .actor import Actor
-from .audit import AuditType
 from .passwords import weakness
-from .policy import MAY_BE_REQUIRED_OF
-from .roles import Permission, Role, Scope, role_of
+from .roles import Permission, Role, role_of
 
 MAX_USERNAME = 254
 KNOWN_TO_ALL = frozenset({"id", "username", "role", "name"})
@@ -168,96 +164,6 @@ class ReauthenticatedOut(WireModel):
     valid_until: Instant = Field(description="Until then this session may change what needs a recent sign-in")
 
 
-class SessionOut(WireModel):
-    id: Id
-    device: str | None = Field(description="The client's User-Agent at the sign-in")
-    address: str | None = Field(description="Where the sign-in came from")
-    created_at: Instant
-    last_used_at: Instant = Field(description="To within five minutes")
-    expires_at: Instant = Field(description="Later with each use, to 30 days after the start at most")
-    current: bool = Field(description="The session that asks")
-
-
-class SessionList(WireModel):
-    items: list[SessionOut]
-    next_cursor: str | None
-
-
-class ApiKeyCreate(WireModel):
-    name: Name
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] = Field(
-        description="`read`: see what you see; `tickets`: and change tickets; `admin`: and all else that your role may"
-    )
-    expires_at: AwareDatetime | None = Field(
-        default=None, description="At most 366 days ahead; 90 days when absent", examples=["2027-01-31T00:00:00Z"]
-    )
-
-
-class ApiKeyOut(WireModel):
-    id: Id
-    name: str
-    scopes: list[Scope]
-    hint: str = Field(description="The key's last characters")
-    created_at: Instant
-    expires_at: Instant
-    last_used_at: Instant | None = Field(description="To within five minutes")
-
-
-class ApiKeyCreated(ApiKeyOut):
-    key: str | None = Field(description="Shown this once; null when the answer is repeated for its Idempotency-Key")
-
-
-class ApiKeyList(WireModel):
-    items: list[ApiKeyOut]
-    next_cursor: str | None
-
-
-class SecurityPolicyPatch(PatchModel):
-    mfa_required_for: Annotated[list[Role], Field(max_length=len(MAY_BE_REQUIRED_OF))] = Field(
-        default=[], description="Roles whose accounts must have MFA: any of Agent and Admin"
-    )
-
-    @field_validator("mfa_required_for")
-    @classmethod
-    def _refuse_others(cls, roles: list[Role]) -> list[Role]:
-        if not set(roles) <= set(MAY_BE_REQUIRED_OF):
-            message = f"may hold {' and '.join(MAY_BE_REQUIRED_OF)}"
-            raise ValueError(message)
-        return [role for role in MAY_BE_REQUIRED_OF if role in roles]
-
-
-class SecurityPolicyOut(WireModel):
-    mfa_required_for: list[Role]
-
-
-class AuditFilter(WireModel):
-    type: AuditType | None = None
-    actor: Id | None = None
-    target: Id | None = None
-
-
-class AuditPerson(WireModel):
-    id: Id
-    username: str
-    role: Role = Field(description="As it was then")
-
-
-class AuditEntryOut(WireModel):
-    id: Id
-    type: AuditType
-    at: Instant
-    actor: AuditPerson | None = Field(description="Who did it, signed in; null for a stranger or the machine itself")
-    target: AuditPerson | None = Field(description="Whose account it is about")
-    address: str | None
-    device: str | None
-    details: dict[str, Any]
-
-
-class AuditList(WireModel):
-    items: list[AuditEntryOut]
-    next_cursor: str | None
-
-
 class UserOut(WireModel):
     id: Id
     username: str
@@ -321,26 +227,3 @@ def user_seen_by(actor: Actor, row: JsonObject) -> Row:
     if actor.may(Permission.READ_USERS) or actor.id == row["_id"]:
         return user
     return {name: value if name in KNOWN_TO_ALL else None for name, value in user.items()}
-
-
-def session_out(row: JsonObject, current: ObjectId) -> Row:
-    return {
-        "id": row["_id"],
-        "device": row.get("device"),
-        "address": row.get("address"),
-        "createdAt": row["createdAt"],
-        "lastUsedAt": row.get("lastUsedAt") or row["createdAt"],
-        "expiresAt": row["expiresAt"],
-        "current": row["_id"] == current,
-    }
-
-
-def api_key_out(row: JsonObject) -> Row:
-    """A stored key as `ApiKeyOut` has it; never the digest."""
-    shown = ("name", "scopes", "hint", "createdAt", "expiresAt", "lastUsedAt")
-    return {"id": row["_id"], **{name: row[name] for name in shown}}
-
-
-def audit_out(row: JsonObject) -> Row:
-    shown = ("type", "at", "actor", "target", "address", "device", "details")
-    return {"id": row["_id"], **{name: row[name] for name in shown}}

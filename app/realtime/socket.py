@@ -10,12 +10,12 @@ from pymongo.errors import PyMongoError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from app.accounts.deps import bearer_token
+from app.accounts.deps import bearer_token, charged
 from app.accounts.errors import InvalidToken, MfaSetupRequired
 from app.accounts.queries import claims_of
 from app.accounts.tokens import AccessClaims, Tokens
 from app.platform.clock import now
-from app.platform.errors import AppError, InvalidInput
+from app.platform.errors import AppError, InvalidInput, TooManyRequests
 from app.platform.http import is_outage
 from app.platform.metrics import EVENTS_DELIVERED
 from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
@@ -99,7 +99,7 @@ class _Visit:
             token = bearer_token(self._request)
             if token is None:
                 raise InvalidToken
-            return await claims_of(token, self._tokens, now()), options
+            return await self._claims(token), options
         if "ticket" in self._request.query_params:
             ticket = self._request.query_params["ticket"]
             return await redeem_ticket(ticket, DOOR, tokens=self._tokens, now=now()), options
@@ -111,7 +111,10 @@ class _Visit:
         if first is None:
             raise StreamEnds(NO_TOKEN)  # gone; nobody hears this
         given = first.model_dump(include=first.model_fields_set & Options.model_fields.keys())
-        return await claims_of(first.token, self._tokens, now()), options.model_copy(update=given)
+        return await self._claims(first.token), options.model_copy(update=given)
+
+    async def _claims(self, token: str) -> AccessClaims:
+        return await charged(self._request, claims_of(token, self._tokens, now()))
 
     async def _stay(self, listener: Listener, options: Options) -> None:
         try:
@@ -155,7 +158,7 @@ class _Visit:
     async def _renew(self, listener: Listener, message: AuthFrame, options: Options) -> None:
         """Goes on with another token. Raises `StreamEnds`."""
         try:
-            claims = await claims_of(message.token, self._tokens, now())
+            claims = await self._claims(message.token)
             if claims.user_id != listener.claims.user_id:
                 raise StreamEnds(OTHER_USER)
             if _differs(message, options):
@@ -205,6 +208,8 @@ def _ending_for(error: AppError) -> Ending:
             return NO_TOKEN
         case MfaSetupRequired():
             return MFA_REQUIRED
+        case TooManyRequests():
+            return Ending(CloseCode.TOO_MUCH, error.text)
         case InvalidInput():
             return Ending(CloseCode.NOT_UNDERSTOOD, error.text)
         case _:

@@ -80,9 +80,9 @@ async def test_takes_a_recent_sign_in_before_anything_else(
     assert await mailbox.told() == []
 
 
-async def test_a_refusal_is_neither_told_nor_recorded(carol: Caller, mailbox: Mailbox) -> None:
+async def test_a_refusal_is_no_change_but_recorded_as_a_refusal(carol: Caller, mailbox: Mailbox) -> None:
     answer = await carol.post("/api/me/password", json=CHANGE | {"currentPassword": "wrong"})
 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
     assert await mailbox.told() == []
-    assert await collection_of(AuditEntry).count_documents({"type": "password.changed"}) == 0
+    assert [row["type"] for row in await collection_of(AuditEntry).find().to_list()] == ["reauthentication.failed"]

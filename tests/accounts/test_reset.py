@@ -152,6 +152,11 @@ async def change_password(token: str, _nobody: AsyncClient, carol: Caller) -> st
     return token
 
 
+async def change_email(token: str, _nobody: AsyncClient, carol: Caller) -> str:
+    assert (await carol.patch("/api/me", json={"email": "carol@elsewhere.example"})).status_code == 200
+    return token
+
+
 async def switch_off(token: str, _nobody: AsyncClient, carol: Caller) -> str:
     await collection_of(User).update_one({"_id": carol.actor.id}, {"$set": {"active": False}})
     return token
@@ -180,7 +185,10 @@ async def nothing(_token: str, _nobody: AsyncClient, _carol: Caller) -> str:
 
 
 Ruin = Callable[[str, AsyncClient, Caller], Awaitable[str]]
-RUINS = (spend, expire, replace, change_password, switch_off, take_the_digest, alter, cut, blanks, nothing)
+RUINS = (
+    *(spend, expire, replace, change_password, change_email, switch_off),
+    *(take_the_digest, alter, cut, blanks, nothing),
+)
 
 
 class TestRefusal:

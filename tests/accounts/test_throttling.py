@@ -131,6 +131,13 @@ class TestPasswords:
         person.waits(1)
         assert await person.tries(PASSWORD, HERE) == "in"
 
+    async def test_a_network_of_ipv6_is_one_address(self, person: Person) -> None:
+        for number in range(FREE + 1):
+            assert await person.tries("wrong", Origin(None, f"2001:db8::{number:x}")) == "invalid_credentials"
+
+        assert await person.tries(PASSWORD, Origin(None, "2001:db8::ffff")) == "1"
+        assert await person.tries(PASSWORD, Origin(None, "2001:db8:0:1::1")) == "in"
+
     async def test_one_address_and_many_accounts(self, verifier: Verifier, person: Person) -> None:
         await asyncio.gather(*(add_user(username=f"user{n}", password=QUICK_HASH) for n in range(10)))
         guessers = [Person(verifier, person.now, f"user{n}") for n in range(10)]

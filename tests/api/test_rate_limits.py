@@ -194,6 +194,24 @@ class TestGraphQLSocket:
         assert (await conversation.closing())[0] == CloseCode.TOO_MUCH
 
 
+class TestWebSocket:
+    async def test_letting_in_costs_one_request(self, live: Live, customer: Caller) -> None:
+        assert (await (await live.connect(customer.token)).frame())["type"] == "ready"
+
+        check_paid(await customer.get("/api/me"), USER, 2)
+
+    @pytest.mark.parametrize("kind", ["good", "bad"])
+    async def test_whoever_has_none_left_is_not_let_in(
+        self, live: Live, customer: Caller, budgets: Budgets, kind: str
+    ) -> None:
+        exhaust(budgets, USER, str(customer.actor.id))
+        exhaust(budgets, ANONYMOUS, HOST)
+
+        socket = await live.connect(customer.token if kind == "good" else "bad")
+
+        assert (await socket.closing())[0] == CloseCode.TOO_MUCH
+
+
 class TestInFlight:
     async def test_one_too_many_is_refused_until_another_is_over(self, customer: Caller, budgets: Budgets) -> None:
         places = [budgets.enter(str(customer.actor.id)) for _ in range(MAX_IN_FLIGHT)]

@@ -28,7 +28,7 @@ actors = st.builds(
     id=st.sampled_from(PEOPLE),
     username=st.just("somebody"),
     role=st.sampled_from(Role),
-    session_id=st.builds(ObjectId),
+    credential_id=st.builds(ObjectId),
 )
 stored = st.fixed_dictionaries(
     {"title": st.just("t"), "description": st.just("d"), "createdAt": st.builds(now)},

@@ -13,7 +13,7 @@ from app.accounts.keys import HINT_DIGITS, key_digest
 from app.accounts.messages import api_key_created
 from app.accounts.queries import get_user
 from app.accounts.roles import Role, Scope
-from app.accounts.schemas import ApiKeyCreate
+from app.accounts.security_schemas import ApiKeyCreate
 from app.platform.clock import to_ms
 from app.platform.commit import Insert, commit
 from app.platform.errors import FieldError, Forbidden, InvalidInput, NotFound

@@ -14,7 +14,7 @@ from app.accounts.documents import PasswordReset, Session, User
 from app.accounts.errors import InvalidCredentials, InvalidResetToken
 from app.accounts.messages import address_of, password_changed, password_reset_link, password_was_reset
 from app.accounts.passwords import weakness
-from app.accounts.queries import get_user, user_by_username
+from app.accounts.queries import user_by_username
 from app.accounts.schemas import ForgotRequest, PasswordChange, ResetRequest
 from app.platform.commit import Insert, commit
 from app.platform.errors import FieldError, InvalidInput
@@ -46,9 +46,7 @@ async def change_password(
     """
     actor.require_recent_sign_in(now)
     change = PasswordChange.parse(body)
-    user = await get_user(actor.id)
-    with verifier.passwords.place() as place:
-        await verifier.check_password(actor.username, user, change.current_password, origin, now, place)
+    user = await verifier.check_own_password(actor, change.current_password, origin, now)
     _require_strength(change.new_password, actor.username, "newPassword")
     version = user.get("passwordVersion", 0) + 1
     hashed = await verifier.passwords.hash(change.new_password)

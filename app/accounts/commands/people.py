@@ -189,6 +189,9 @@ async def _change(
     after = before | fields
     if fields:
         await collection_of(User).update_one({"_id": before["_id"]}, {"$set": fields}, session=session)
+    if before.get("email") != after.get("email"):
+        # A link on its way to the old address must not open the account any more.
+        await collection_of(PasswordReset).delete_one({"_id": before["_id"]}, session=session)
     for event, details in _audited(before, after):
         row = audit_row(event, at=now, origin=origin, actor=actor, target=after, details=details)
         await record_audit(row, session)

@@ -9,7 +9,7 @@ from app.accounts.audit import AuditType, audit_row, record_audit
 from app.accounts.documents import SecurityPolicy
 from app.accounts.policy import POLICY_ID, required_for
 from app.accounts.roles import Permission
-from app.accounts.schemas import SecurityPolicyPatch
+from app.accounts.security_schemas import SecurityPolicyPatch
 from app.platform.mongo import collection_of, transaction
 from app.platform.wire import JsonObject, Row
 

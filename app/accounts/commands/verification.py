@@ -7,7 +7,8 @@ guessers spread their tries over. The two that cover other people's addresses do
 account has a session: so nobody can be locked out of where they are signed in, whatever others try elsewhere.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -28,6 +29,7 @@ from app.accounts.totp import matching_step
 from app.platform.attempts import Attempts, Rule
 from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
+from app.platform.ratelimit import caller_of
 from app.platform.secretbox import SecretBox
 from app.platform.wire import Row
 
@@ -38,7 +40,6 @@ _PASSWORD_ADDRESS = Rule("password: address", free=50, max_delay=_LONGEST)
 _PASSWORD_ALL = Rule("password: all", free=2000, max_delay=timedelta(seconds=10))
 _CODE_HERE = Rule("code: account and address", free=10, max_delay=_LONGEST)
 _CODE_ACCOUNT = Rule("code: account", free=50, max_delay=_LONGEST)
-_NOWHERE = "unknown address"
 
 Result = TypeVar("Result")
 Counted = list[tuple[Rule, str]]
@@ -62,7 +63,7 @@ class Verifier:
         Raises `InvalidCredentials`, `TooManyRequests`.
         """
         here = _password_here(username, origin)
-        elsewhere: Counted = [(_PASSWORD_ADDRESS, origin.address or _NOWHERE)]
+        elsewhere: Counted = [(_PASSWORD_ADDRESS, _where(origin))]
         if not await self._is_known(user["_id"] if user else ObjectId(), origin):
             elsewhere += [(_PASSWORD_ACCOUNT, username_key(username)), (_PASSWORD_ALL, "")]
         await self.attempts.begin([*here, *elsewhere], now)
@@ -89,18 +90,19 @@ class Verifier:
 
         Raises `InvalidCredentials`, `MfaRequired`, `InvalidOtp`, `InvalidRecoveryCode`, `TooManyRequests`.
         """
-        user = await get_user(actor.id)
-        try:
-            with self.passwords.place() as place:
-                await self.check_password(actor.username, user, proof.password, origin, now, place)
-            has_mfa = user.get("mfaEnabled") is True
-            if has_mfa and proof.factor is None:
-                raise MfaRequired
+        user = await self.check_own_password(actor, proof.password, origin, now)
+        has_mfa = user.get("mfaEnabled") is True
+        if has_mfa and proof.factor is None:
+            raise MfaRequired
+        async with _failure_recorded(actor, origin, now):
             return await self.with_second_factor(user, proof.factor if has_mfa else None, origin, now, change)
-        except (InvalidCredentials, InvalidOtp, InvalidRecoveryCode) as error:
-            event, details = AuditType.REAUTHENTICATION_FAILED, {"reason": error.code}
-            await record_audit(audit_row(event, at=now, origin=origin, actor=actor, target=user, details=details))
-            raise
+
+    async def check_own_password(self, actor: Actor, password: str, origin: Origin, now: datetime) -> Row:
+        """Answers the stored user, if a signed-in one knows the password. Raises as `check_password` does."""
+        with self.passwords.place() as place:
+            user = await get_user(actor.id)
+            async with _failure_recorded(actor, origin, now):
+                return await self.check_password(actor.username, user, password, origin, now, place)
 
     async def with_second_factor(
         self,
@@ -135,7 +137,7 @@ class Verifier:
 
     async def begin_code(self, user: Row, origin: Origin, now: datetime) -> Counted:
         """Counts one try of a code; what this answers is for `code_was_right`. Raises `TooManyRequests`."""
-        counted: Counted = [(_CODE_HERE, f"{user['_id']} {origin.address or _NOWHERE}")]
+        counted: Counted = [(_CODE_HERE, f"{user['_id']} {_where(origin)}")]
         if not await self._is_known(user["_id"], origin):
             counted.append((_CODE_ACCOUNT, str(user["_id"])))
         await self.attempts.begin(counted, now)
@@ -178,5 +180,22 @@ class Verifier:
         return row is not None and origin.address is not None
 
 
+@asynccontextmanager
+async def _failure_recorded(actor: Actor, origin: Origin, now: datetime) -> AsyncIterator[None]:
+    """The audit log is told when a signed-in user can't prove who they are."""
+    try:
+        yield
+    except (InvalidCredentials, InvalidOtp, InvalidRecoveryCode) as error:
+        event, details = AuditType.REAUTHENTICATION_FAILED, {"reason": error.code}
+        own = {"_id": actor.id, "username": actor.username, "role": actor.role}
+        await record_audit(audit_row(event, at=now, origin=origin, actor=actor, target=own, details=details))
+        raise
+
+
 def _password_here(username: str, origin: Origin) -> Counted:
-    return [(_PASSWORD_HERE, f"{username_key(username)} {origin.address or _NOWHERE}")]
+    return [(_PASSWORD_HERE, f"{username_key(username)} {_where(origin)}")]
+
+
+def _where(origin: Origin) -> str:
+    """Whose address it is; with IPv6 one customer has as many as they like."""
+    return caller_of(origin.address) if origin.address else "unknown"

@@ -18,7 +18,7 @@ from app.accounts.deps import (
 from app.accounts.errors import SessionRequired, TooManyApiKeys
 from app.accounts.keys import new_key
 from app.accounts.queries import list_api_keys
-from app.accounts.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyList, api_key_out
+from app.accounts.security_schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyList, api_key_out
 from app.platform.clock import now
 from app.platform.errors import Forbidden, NotFound
 from app.platform.http import NO_STORE, no_content, read_json

@@ -8,7 +8,7 @@ from app.accounts.commands.policy import change_security_policy
 from app.accounts.deps import SIGNED_OUT, STEP_UP_ERRORS, CurrentActor, TheOrigin
 from app.accounts.errors import InsufficientScope
 from app.accounts.queries import list_audit, security_policy
-from app.accounts.schemas import AuditList, SecurityPolicyOut, SecurityPolicyPatch, audit_out
+from app.accounts.security_schemas import AuditList, SecurityPolicyOut, SecurityPolicyPatch, audit_out
 from app.platform.clock import now
 from app.platform.errors import Forbidden
 from app.platform.http import json_response, read_json

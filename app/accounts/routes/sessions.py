@@ -9,7 +9,7 @@ from app.accounts.commands.sessions import end_other_sessions, end_session
 from app.accounts.deps import SIGNED_OUT, CurrentActor, TheOrigin, object_id
 from app.accounts.errors import SessionRequired
 from app.accounts.queries import list_sessions
-from app.accounts.schemas import SessionList, session_out
+from app.accounts.security_schemas import SessionList, session_out
 from app.platform.clock import now
 from app.platform.errors import NotFound
 from app.platform.http import no_content
