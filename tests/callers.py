@@ -7,8 +7,10 @@ from httpx import ASGITransport, AsyncClient
 from starlette.types import ASGIApp
 
 from app.accounts.actor import Actor
+from app.accounts.documents import Session, User
 from app.accounts.roles import Role
-from tests.factories.accounts import add_session, add_user
+from app.platform.mongo import collection_of
+from tests.factories.accounts import add_session, add_user, session_row, signed_in, user_row
 
 BASE_URL = "http://service"
 
@@ -49,10 +51,19 @@ class Callers:
 
     async def __aenter__(self) -> Self:
         self.nobody = AsyncClient(transport=ASGITransport(self._app), base_url=BASE_URL)
-        self.customer = await caller(self._app, Role.CUSTOMER, username="customer")
-        self.other_customer = await caller(self._app, Role.CUSTOMER, username="other-customer")
-        self.agent = await caller(self._app, Role.AGENT, username="agent")
-        self.admin = await caller(self._app, Role.ADMIN, username="admin")
+        kinds = {
+            "customer": Role.CUSTOMER,
+            "other-customer": Role.CUSTOMER,
+            "agent": Role.AGENT,
+            "admin": Role.ADMIN,
+        }
+        users = [user_row(role, username=name) for name, role in kinds.items()]
+        sessions = [session_row(user) for user in users]
+        await collection_of(User).insert_many(users)
+        await collection_of(Session).insert_many(sessions)
+        self.customer, self.other_customer, self.agent, self.admin = (
+            Caller(self._app, *signed_in(user, session)) for user, session in zip(users, sessions, strict=True)
+        )
         return self
 
     async def __aexit__(

@@ -1,7 +1,6 @@
 """The application behind a real server, and clients of its live doors: WebSockets and event streams."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -15,10 +14,10 @@ from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.services import NO_TLS
+
 # Far more than anything here takes; only a failing test waits that long.
 DEADLINE_S = 10.0
-# Making one takes longer than a request, and no address here needs it.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _POLL_S = 0.002
 
 Frame = dict[str, Any]
@@ -152,7 +151,7 @@ class Live:
         self.port = server.port
         self.address = f"127.0.0.1:{server.port}"
         self.http = httpx.AsyncClient(
-            base_url=f"http://{self.address}", verify=_NO_TLS, limits=httpx.Limits(max_connections=None)
+            base_url=f"http://{self.address}", verify=NO_TLS, limits=httpx.Limits(max_connections=None)
         )
         self._open: list[Socket | EventStream] = []
 

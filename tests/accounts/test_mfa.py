@@ -187,6 +187,9 @@ class TestSignIn:
         pool = verifier.passwords
         credentials = Credentials(username="careful", password=PASSWORD)
         busy = [asyncio.ensure_future(pool.hash("keeps the threads busy")) for _ in range(2)]
+        await asyncio.sleep(0)
+        while not pool._executor._work_queue.empty():  # noqa: ASYNC110 - the threads tell nobody that they have begun
+            await asyncio.sleep(0)
         signing_in = asyncio.ensure_future(sign_in(credentials, NOWHERE, verifier=verifier, tokens=tokens(), now=now()))
         # It has read the user and waits for a thread, but tells nobody.
         while pool._executor._work_queue.empty():  # noqa: ASYNC110

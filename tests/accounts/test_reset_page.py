@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from tests.browser import Visit, launched
 from tests.factories.accounts import PASSWORD, PASSWORD_HASH
 from tests.mailbox import read_directory, tokens_in
-from tests.services import Service, wait_until
+from tests.services import NO_TLS, Service, wait_until
 
 NEW = "an entirely different passphrase"
 PAGE = "/reset-password"
@@ -89,7 +89,7 @@ def username(service: Service, mongodb_uri: str) -> str:
 @pytest.fixture
 def token(service: Service, mail_files: Path, username: str) -> str:
     """Of the link that was mailed to them."""
-    answer = httpx.post(f"{service.url}/api/password/forgot", json={"username": username})
+    answer = httpx.post(f"{service.url}/api/password/forgot", json={"username": username}, verify=NO_TLS)
     assert answer.status_code == 202
     wait_until(lambda: tokens_for(username, mail_files) != [])
     (token,) = tokens_for(username, mail_files)
@@ -112,7 +112,9 @@ def tokens_for(username: str, directory: Path) -> list[str]:
 
 
 def log_in(service: Service, username: str, password: str) -> int:
-    return httpx.post(f"{service.url}/api/login", json={"username": username, "password": password}).status_code
+    return httpx.post(
+        f"{service.url}/api/login", json={"username": username, "password": password}, verify=NO_TLS
+    ).status_code
 
 
 def fill(visit: Visit, password: str, again: str) -> None:
@@ -163,7 +165,9 @@ class TestInABrowser:
         read(visit, DONE)
 
     def test_says_that_a_link_is_no_good(self, visit: Visit, service: Service, username: str, token: str) -> None:
-        used = httpx.post(f"{service.url}/api/password/reset", json={"token": token, "password": "the first of all"})
+        used = httpx.post(
+            f"{service.url}/api/password/reset", json={"token": token, "password": "the first of all"}, verify=NO_TLS
+        )
         assert used.status_code == 204
         visit.begin(f"{PAGE}#token={token}")
 

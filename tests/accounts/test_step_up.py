@@ -82,8 +82,8 @@ async def test_a_proof_of_who_one_is_opens_it(
     callers: Callers, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     path, headers = await named(callers, path), await aged(callers.admin, JUST_TOO_OLD)
-    proof = await callers.nobody.post("/api/me/reauthenticate", json={"password": PASSWORD}, headers=headers)
-    assert proof.status_code == 200
+    # As `reauthenticate` leaves it, without the quarter of a second that it takes.
+    await collection_of(Session).update_many({}, {"$set": {"authenticatedAt": now()}})
 
     answer = await callers.nobody.request(method, path, json=body, headers=headers)
 

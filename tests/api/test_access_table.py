@@ -18,7 +18,7 @@ from app.platform.mongo import collection_of
 from app.platform.wire import Row as StoredRow
 from app.tickets.documents import Ticket
 from tests.callers import Callers
-from tests.factories.accounts import PASSWORD
+from tests.factories.accounts import PASSWORD, add_api_key
 from tests.factories.tickets import open_ticket
 
 KINDS = ("nobody", "customer", "other customer", "agent", "admin")
@@ -161,9 +161,9 @@ async def prepared(callers: Callers) -> Objects:
     deleted = await open_ticket(callers.customer)
     answer = await callers.admin.delete(f"/api/tickets/{deleted['id']}")
     assert answer.status_code == 204
-    key = await callers.customer.post("/api/api-keys", json={"name": "robot", "scopes": ["read"]})
+    key_id = await add_api_key(callers.customer.actor.id)
     session_id = str(callers.customer.actor.credential_id)
-    return Objects(ticket["id"], deleted["id"], callers.customer.user_id, session_id, key.json()["id"])
+    return Objects(ticket["id"], deleted["id"], callers.customer.user_id, session_id, str(key_id))
 
 
 async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) -> Response:

@@ -14,7 +14,7 @@ from app.accounts.roles import Role
 from app.main import app as application
 from tests.browser import Visit, launched
 from tests.factories.accounts import PASSWORD
-from tests.services import Service, person
+from tests.services import NO_TLS, Service, person
 
 PAGES = ("/docs", "/redoc")
 TYPES = {"js": "text/javascript", "css": "text/css", "png": "image/png"}
@@ -75,7 +75,7 @@ def agent(service: Service, mongodb_uri: str) -> dict[str, Any]:
     """An Agent who has just signed in: the login's answer."""
     with MongoClient[dict[str, Any]](mongodb_uri.replace("/test_", "/pages_")) as client:
         username = person(client.get_default_database(), Role.AGENT).username
-    answer = httpx.post(f"{service.url}/api/login", json={"username": username, "password": PASSWORD})
+    answer = httpx.post(f"{service.url}/api/login", json={"username": username, "password": PASSWORD}, verify=NO_TLS)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 

@@ -19,9 +19,9 @@ FUZZ = Path(__file__).parents[2] / "scripts" / "fuzz"
 # Each phase is gone through by some role, and every role goes through some; the seeds are new in every run.
 EFFORT = {
     "nobody": ["--examples", "5", "--phases", "examples,coverage"],
-    "customer": ["--examples", "5", "--phases", "examples,fuzzing"],
-    "agent": ["--examples", "5", "--phases", "examples,fuzzing"],
-    "admin": ["--examples", "5", "--phases", "coverage,stateful"],
+    "customer": ["--examples", "3", "--phases", "examples,fuzzing"],
+    "agent": ["--examples", "3", "--phases", "examples,fuzzing"],
+    "admin": ["--examples", "3", "--phases", "coverage"],
 }
 ODD_REFERENCES = [
     "%00",

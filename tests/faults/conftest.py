@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.accounts.roles import Role
-from tests.services import PATIENCE_S, Mongod, Person, Rows, Service, person, wait_until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, wait_until
 
 TWINS_DATABASE = "twins"
 
@@ -92,4 +92,4 @@ def twin_rows(mongod: Mongod) -> Rows:
 
 def connected(service: Service, headers: dict[str, str]) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=service.url, headers=headers, timeout=PATIENCE_S, limits=limits)
+    return httpx.AsyncClient(base_url=service.url, headers=headers, timeout=PATIENCE_S, limits=limits, verify=NO_TLS)

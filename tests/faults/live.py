@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -17,15 +16,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.frames import check_frame
-from tests.services import PATIENCE_S, Person, Service
+from tests.services import NO_TLS, PATIENCE_S, Person, Service
 
 Frame = dict[str, Any]
 Event = dict[str, Any]
 DOORS = ("websocket", "stream")
 # A client's pause before it tries again.
 BACK_OFF_S = 0.05
-# Making one takes longer than a request, and none of these addresses needs it.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @lru_cache(maxsize=10_000)
@@ -183,7 +180,7 @@ class Audience:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        http = httpx.AsyncClient(verify=_NO_TLS, limits=httpx.Limits(max_connections=None))
+        http = httpx.AsyncClient(verify=NO_TLS, limits=httpx.Limits(max_connections=None))
         await self._stack.enter_async_context(http)
         self._tasks = [asyncio.create_task(one.follow(self._services, http)) for one in self.subscribers]
         await self.until(lambda: all(one.visits for one in self.subscribers))

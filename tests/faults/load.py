@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from tests.services import PATIENCE_S, Person, Rows, Service
+from tests.services import NO_TLS, PATIENCE_S, Person, Rows, Service
 
 WRITERS = 6
 # A client's pause before it tries again; shorter than Retry-After asks, to have more tries in a test.
@@ -56,7 +56,9 @@ class Load:
         return len(self.created) + len(self.patched)
 
     def _connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self._service.url, headers=self._person.headers, timeout=PATIENCE_S)
+        return httpx.AsyncClient(
+            base_url=self._service.url, headers=self._person.headers, timeout=PATIENCE_S, verify=NO_TLS
+        )
 
     async def _write(self, shared: str) -> None:
         async with self._connect() as client:

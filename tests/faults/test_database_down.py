@@ -113,7 +113,8 @@ class TestHanging:
 class TestServerErrors:
     """What a server says while it changes its role, is overloaded or ends: an outage, not a fault of ours."""
 
-    @pytest.mark.parametrize("code", [6, 7, 24, 43, 50, 89, 134, 237, 262, 9001, 10107, 11601])
+    # One that limits time, one by which the driver changes its mind about the server, one that only we know.
+    @pytest.mark.parametrize("code", [50, 10107, 11601])
     async def test_are_an_outage(
         self, code: int, mongod: Mongod, twins: tuple[Service, Service], twin_rows: Rows
     ) -> None:

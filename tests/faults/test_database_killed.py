@@ -11,7 +11,7 @@ class TestKilledUnderLoad:
         self, mongod: Mongod, rows: Rows, service: Service, admin: Person
     ) -> None:
         async with Load(service, admin) as load:
-            for refusals in (0, 0, 20):  # back before anybody is refused, or only after many were
+            for refusals in (0, 20):  # back before anybody is refused, or only after many were
                 await load.progress(60)
                 await asyncio.to_thread(mongod.kill)
                 await until(lambda least=refusals: load.statuses[503] >= least)  # type: ignore[misc]

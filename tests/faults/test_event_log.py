@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.accounts.roles import Role
-from tests.services import Mongod, Person, Rows, Service, person, wait_until
+from tests.services import NO_TLS, Mongod, Person, Rows, Service, person, wait_until
 
 TICKET = {"title": "No paper", "description": "Tray 2"}
 
@@ -25,11 +25,11 @@ def forgetful(tmp_path: Path) -> Iterator[Mongod]:
 
 def follow(service: Service, who: Person, since: str | None = None) -> httpx.Response:
     parameters = {"since": since} if since else {}
-    return httpx.get(f"{service.url}/api/events", params=parameters, headers=who.headers, timeout=30)
+    return httpx.get(f"{service.url}/api/events", params=parameters, headers=who.headers, timeout=30, verify=NO_TLS)
 
 
 def opened(service: Service, who: Person) -> str:
-    answer = httpx.post(f"{service.url}/api/tickets", json=TICKET, headers=who.headers, timeout=30)
+    answer = httpx.post(f"{service.url}/api/tickets", json=TICKET, headers=who.headers, timeout=30, verify=NO_TLS)
     assert answer.status_code == 201, answer.text
     ticket_id: str = answer.json()["id"]
     return ticket_id

@@ -14,7 +14,7 @@ from app.platform.health import MAX_LAG_S
 from app.platform.wire import Row
 from tests.faults.conftest import connected
 from tests.faults.live import BACK_OFF_S, DOORS, Audience, Subscriber, present, walked
-from tests.services import PATIENCE_S, Mongod, Person, Rows, Service, person, until, wait_until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, until, wait_until
 
 LAG = "event_stream_lag_seconds"
 TICKET = {"title": "Afterwards", "description": "All is well again"}
@@ -89,7 +89,7 @@ class TestOutage:
     ) -> None:
         def lag_ms() -> int | None:
             """None while it is not ready."""
-            answer = httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S)
+            answer = httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S, verify=NO_TLS)
             found: int | None = answer.json()["eventLagMs"] if answer.status_code == 200 else None
             return found
 

@@ -17,8 +17,8 @@ from tests.faults.live import Frame, present, receive, websocket
 from tests.services import Person, Rows, Service, person, until, wait_until
 
 # Thousands of events. 100 of them, too, were tried.
-ROUNDS = 15
-REPLAYED_ROUNDS = 5
+ROUNDS = 8
+REPLAYED_ROUNDS = 3
 # Once the process has done the same before.
 MAX_GROWTH_BYTES = 20_000_000
 CUT_OFF = f'event_streams_ended_total{{code="{CloseCode.TOO_MUCH.value}"}}'

@@ -10,7 +10,7 @@ import pytest
 
 from app.accounts.roles import Role
 from tests.graphql.asking import BODY, CREATE, PATH
-from tests.services import PATIENCE_S, Mongod, Rows, Service, person, until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Rows, Service, person, until
 
 # HostUnreachable: an answer of the server that says "not now".
 UNREACHABLE = 6
@@ -51,7 +51,7 @@ def headers(rows: Rows) -> dict[str, str]:
 
 
 async def ask(service: Service, text: str, headers: dict[str, str], **variables: Any) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S, verify=NO_TLS) as client:
         return await client.post(PATH, json={"query": text, "variables": variables}, headers=headers)
 
 
@@ -144,7 +144,7 @@ async def test_before_the_database_is_there(tmp_path: Path) -> None:
         await asyncio.to_thread(service.launch)
         await until(service.is_listening)
         answer = await ask(service, "{ me { id } }", {"Authorization": "Bearer x"})
-        async with httpx.AsyncClient(base_url=service.url) as client:
+        async with httpx.AsyncClient(base_url=service.url, verify=NO_TLS) as client:
             schema = await client.get("/graphql/schema.graphql")
     finally:
         service.kill()

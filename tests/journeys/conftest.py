@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pymongo import MongoClient
 
-from tests.services import Rows, Service
+from tests.services import NO_TLS, Rows, Service
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def sign_in(service: Service) -> Iterator[SignIn]:
 
         def signed_in(username: str, password: str, **more: str) -> httpx.Client:
             body = {"username": username, "password": password, **more}
-            answer = httpx.post(f"{service.url}/api/login", json=body, timeout=30)
+            answer = httpx.post(f"{service.url}/api/login", json=body, timeout=30, verify=NO_TLS)
             assert answer.status_code == 200, answer.text
             headers = {"Authorization": f"Bearer {answer.json()['token']}"}
-            return clients.enter_context(httpx.Client(base_url=service.url, headers=headers, timeout=30))
+            return clients.enter_context(httpx.Client(base_url=service.url, headers=headers, timeout=30, verify=NO_TLS))
 
         yield signed_in

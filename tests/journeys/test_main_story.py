@@ -5,7 +5,7 @@ import json
 import httpx
 
 from tests.journeys.conftest import SignIn
-from tests.services import Service
+from tests.services import NO_TLS, Service
 
 ADMIN = {"ADMIN_USERNAME": "root@example.com", "ADMIN_PASSWORD": "correct horse battery"}
 
@@ -14,7 +14,10 @@ def test_from_an_empty_database_to_a_closed_ticket(service: Service, sign_in: Si
     service.environment.update(ADMIN)
     service.start()
     registration = {"username": "carol@example.com", "password": "a long passphrase"}
-    assert httpx.post(f"{service.url}/api/register", json=registration, timeout=30).json()["role"] == "Customer"
+    assert (
+        httpx.post(f"{service.url}/api/register", json=registration, timeout=30, verify=NO_TLS).json()["role"]
+        == "Customer"
+    )
     admin = sign_in("root@example.com", "correct horse battery")
     new_agent = {"username": "agent", "password": "agents work here", "role": "Agent"}
     assert admin.post("/api/users", json=new_agent).status_code == 201
@@ -59,6 +62,7 @@ def test_the_originals_calls_work_as_its_document_shows_them(service: Service, s
         content=b'{"username":"root@example.com","password":"correct horse battery"}',
         headers={"Content-Type": "application/json"},
         timeout=30,
+        verify=NO_TLS,
     )
     assert login.status_code == 200
     token = json.loads(login.content)["token"]
@@ -68,6 +72,7 @@ def test_the_originals_calls_work_as_its_document_shows_them(service: Service, s
         f"{url}/api/tickets",
         content=b'{"title":"Printer","description":"It is broken","priority":"High"}',
         headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        verify=NO_TLS,
     )
     assert created.status_code == 201
     ticket = created.json()
@@ -80,12 +85,12 @@ def test_the_originals_calls_work_as_its_document_shows_them(service: Service, s
         "assignedTo": None,
     }
 
-    nobody = httpx.post(f"{url}/api/tickets", json={"title": "a", "description": "b"})
+    nobody = httpx.post(f"{url}/api/tickets", json={"title": "a", "description": "b"}, verify=NO_TLS)
     assert (nobody.status_code, nobody.json()["error"]) == (401, "No token provided")
     assert b'"error":"No token provided"' in nobody.content
     for wrong in ("nonsense", token[:-2], token + "x"):
-        answer = httpx.get(f"{url}/api/tickets", headers={"Authorization": f"Bearer {wrong}"})
+        answer = httpx.get(f"{url}/api/tickets", headers={"Authorization": f"Bearer {wrong}"}, verify=NO_TLS)
         assert (answer.status_code, answer.json()["error"]) == (403, "Invalid or expired token")
-    httpx.post(f"{url}/api/logout", headers={"Authorization": f"Bearer {token}"})
-    revoked = httpx.get(f"{url}/api/tickets", headers={"Authorization": f"Bearer {token}"})
+    httpx.post(f"{url}/api/logout", headers={"Authorization": f"Bearer {token}"}, verify=NO_TLS)
+    revoked = httpx.get(f"{url}/api/tickets", headers={"Authorization": f"Bearer {token}"}, verify=NO_TLS)
     assert (revoked.status_code, revoked.json()["error"]) == (403, "Invalid or expired token")

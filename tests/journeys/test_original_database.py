@@ -14,7 +14,7 @@ from app.accounts.totp import STEP_S, code_at
 from app.platform.clock import now
 from app.tickets.schemas import TicketOut
 from tests.journeys.conftest import SignIn
-from tests.services import Rows, Service
+from tests.services import NO_TLS, Rows, Service
 
 ORIGINAL = json_util.loads(
     (Path(__file__).parent / "original_database.json").read_text(), json_options=json_util.JSONOptions(tz_aware=True)
@@ -49,17 +49,19 @@ def test_everybody_signs_in_with_the_password_they_had(original: Service, sign_i
 
 def test_two_who_differ_in_case_are_two(original: Service, sign_in: SignIn) -> None:
     for username, password in [("Ada", "the second ada"), ("ADA", "the first ada")]:
-        answer = httpx.post(f"{original.url}/api/login", json={"username": username, "password": password}, timeout=30)
+        answer = httpx.post(
+            f"{original.url}/api/login", json={"username": username, "password": password}, timeout=30, verify=NO_TLS
+        )
         assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
 
     body = {"username": "ADA", "password": "a third one, please"}
-    answer = httpx.post(f"{original.url}/api/register", json=body, timeout=30)
+    answer = httpx.post(f"{original.url}/api/register", json=body, timeout=30, verify=NO_TLS)
     assert (answer.status_code, answer.json()["code"]) == (409, "username_taken")
 
 
 def test_mfa_is_still_asked_for(original: Service, sign_in: SignIn) -> None:
     body = {"username": "careful", "password": "original careful"}
-    answer = httpx.post(f"{original.url}/api/login", json=body, timeout=30)
+    answer = httpx.post(f"{original.url}/api/login", json=body, timeout=30, verify=NO_TLS)
     assert (answer.status_code, answer.json()["code"]) == (401, "mfa_required")
 
     code = code_at(b32decode("JBSWY3DPEHPK3PXP"), int(now().timestamp()) // STEP_S)

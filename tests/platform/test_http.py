@@ -236,6 +236,10 @@ class TestToAppError:
         assert "secret" not in told.text
         assert "27017" not in told.text
 
+    @pytest.mark.parametrize("code", [6, 7, 24, 43, 89, 134, 237, 262, 9001, 11601])
+    def test_what_a_server_says_while_it_changes_is_an_outage(self, code: int) -> None:
+        assert to_app_error(pymongo.errors.OperationFailure("x", code)).status == 503
+
 
 class TestConcurrency:
     async def test_answers_keep_their_requests_ids(self, customer: Caller) -> None:

@@ -20,6 +20,7 @@ from app.settings import Settings
 from tests.callers import Callers
 from tests.factories.accounts import PASSWORD
 from tests.live import LiveServer
+from tests.services import NO_TLS
 
 LOCAL = "127.0.0.1"
 GOOD = SecretStr("a random secret that is long enough for anybody")
@@ -53,7 +54,7 @@ async def tell(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def asked(trusted: Sequence[str], headers: dict[str, str]) -> list[Any]:
     """The same of a request and of a WebSocket, on a real server."""
-    async with LiveServer(TrustedProxies(tell, trusted)) as server, httpx.AsyncClient() as client:
+    async with LiveServer(TrustedProxies(tell, trusted)) as server, httpx.AsyncClient(verify=NO_TLS) as client:
         address = f"{LOCAL}:{server.port}"
         by_http = (await client.get(f"http://{address}/", headers=headers)).json()
         async with connect(f"ws://{address}/", additional_headers=headers, proxy=None) as socket:

@@ -23,7 +23,7 @@ from app.realtime.hub import MAX_STREAMS_PER_USER, SWEEP_S
 from tests.browser import launched
 from tests.factories.accounts import PASSWORD
 from tests.realtime.followers import CLIENTS, BrowserFollower, Follower, Json, PythonFollower, site
-from tests.services import SECRET, Person, Rows, Service, person, session, wait_until
+from tests.services import NO_TLS, SECRET, Person, Rows, Service, person, session, wait_until
 
 # More than a page of them.
 TICKETS = 120
@@ -35,7 +35,7 @@ class Changes:
     """Somebody who works on the tickets, by a service that nobody hurts."""
 
     def __init__(self, service: Service, admin: Person) -> None:
-        self._http = httpx.Client(base_url=service.url, headers=admin.headers, timeout=30)
+        self._http = httpx.Client(base_url=service.url, headers=admin.headers, timeout=30, verify=NO_TLS)
         self._ids: list[str] = []
         self.close = self._http.close
 
@@ -211,7 +211,7 @@ def test_signing_out_elsewhere(follow: Follow, services: tuple[Service, Service]
     settle(follower, changes, customer)
 
     headers = {"Authorization": f"Bearer {first['token']}"}
-    httpx.post(f"{services[1].url}/api/logout", headers=headers, timeout=30).raise_for_status()
+    httpx.post(f"{services[1].url}/api/logout", headers=headers, timeout=30, verify=NO_TLS).raise_for_status()
     settle(follower, changes, customer)
 
     assert (follower.codes(), follower.loads()) == ([UNAUTHENTICATED], 1)

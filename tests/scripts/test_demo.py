@@ -25,7 +25,7 @@ from app.tickets.changes import DEFAULTS
 from app.tickets.documents import Ticket
 from app.tickets.lifecycle import LEGAL_MOVES, Status
 from app.tickets.schemas import EventOut, TicketOut, event_out, ticket_out
-from tests.services import Service
+from tests.services import NO_TLS, Service
 
 CHECKOUT = Path(__file__).parents[2]
 Rows = Database[dict[str, Any]]
@@ -87,12 +87,15 @@ class TestPeople:
             service.start()
             for role, username, password in demo.DEMO_SIGN_INS:
                 credentials = {"username": username, "password": password}
-                answer = httpx.post(f"{service.url}/api/login", json=credentials)
+                answer = httpx.post(f"{service.url}/api/login", json=credentials, verify=NO_TLS)
                 assert (answer.status_code, answer.json()["user"]["role"]) == (200, role)
             # And what is opened next goes on where the demo ends.
             headers = {"Authorization": f"Bearer {answer.json()['token']}"}
             opened = httpx.post(
-                f"{service.url}/api/tickets", json={"title": "Mine", "description": "New"}, headers=headers
+                f"{service.url}/api/tickets",
+                json={"title": "Mine", "description": "New"},
+                headers=headers,
+                verify=NO_TLS,
             ).json()
             assert opened["number"] == demo.TICKETS + 1
             with MongoClient[dict[str, Any]](uri) as client:

@@ -1,0 +1,74 @@
+"""`scripts/rotate-keys` as whoever runs the place runs it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from app.platform.secretbox import SecretBox
+
+ROTATE_KEYS = Path(__file__).parents[2] / "scripts" / "rotate-keys"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+OLD, NEW, FOREIGN = (Fernet.generate_key() for _ in range(3))
+Rows = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def uri(mongodb_uri: str) -> str:
+    return mongodb_uri.replace("/test_", "/rotate_keys_")
+
+
+@pytest.fixture
+def rows(uri: str) -> Iterator[Rows]:
+    with MongoClient[dict[str, Any]](uri) as client:
+        database = client.get_default_database()
+        yield database
+        client.drop_database(database.name)
+
+
+def rotate(uri: str, *keys: bytes) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "MONGODB_URI": uri, "ENCRYPTION_KEYS": ",".join(key.decode() for key in keys)}
+    return subprocess.run([ROTATE_KEYS], env=environment, cwd="/", capture_output=True, check=False, text=True)
+
+
+def test_the_old_key_can_go_afterwards(uri: str, rows: Rows) -> None:
+    stored = {"in the clear": SECRET, "old": SecretBox([OLD]).seal(SECRET), "new": SecretBox([NEW]).seal(SECRET)}
+    for name, secret in stored.items():
+        rows.users.insert_one({"username": name, "mfaEnabled": True, "mfaSecret": secret})
+    rows.users.insert_one({"username": "without", "mfaSecret": None})
+
+    ended = rotate(uri, NEW, OLD)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2 secrets were encrypted anew\n", "")
+    kept = {row["username"]: row["mfaSecret"] for row in rows.users.find()}
+    assert [SecretBox([NEW]).open(kept[name]) for name in stored] == [SECRET] * 3
+    assert SECRET not in str(kept)
+    assert (kept["new"], kept["without"]) == (stored["new"], None)
+
+
+def test_says_what_it_can_not_read_and_leaves_it(uri: str, rows: Rows) -> None:
+    lost = SecretBox([FOREIGN]).seal(SECRET)
+    rows.users.insert_one({"username": "lost", "mfaSecret": lost})
+
+    ended = rotate(uri, NEW)
+
+    assert (ended.returncode, ended.stdout) == (1, "0 secrets were encrypted anew\n")
+    assert ended.stderr == "1 secrets can't be read with any of the keys and were left as they are\n"
+    assert [row["mfaSecret"] for row in rows.users.find()] == [lost]
+
+
+def test_refuses_a_key_that_is_none(uri: str, rows: Rows) -> None:
+    rows.users.insert_one({"username": "old", "mfaSecret": SECRET})
+
+    ended = rotate(uri, b"short")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ENCRYPTION_KEYS: ")
+    assert "short" not in ended.stderr
+    assert [row["mfaSecret"] for row in rows.users.find()] == [SECRET]
