@@ -148,6 +148,7 @@ class Problem(WireModel):
     request_id: str
     errors: list[FieldProblem] | None = Field(default=None, description="With 422: every wrong field")
     current_version: int | None = Field(default=None, description="With 412: the version to work from")
+    mfa_token: str | None = Field(default=None, description="With `mfa_required` at sign-in: for `completeLogin`")
 
 
 def _encode_stored(value: object) -> str:

@@ -3,32 +3,15 @@
 import os
 import pty
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pymongo import MongoClient
-from pymongo.database import Database
 
 from app.accounts.passwords import matches
+from tests.services import Rows
 
 CREATE_ADMIN = Path(__file__).parents[2] / "scripts" / "create-admin"
 PASSWORD = "  a long passphrase"
-Rows = Database[dict[str, Any]]
-
-
-@pytest.fixture
-def uri(mongodb_uri: str) -> str:
-    return mongodb_uri.replace("/test_", "/create_admin_")
-
-
-@pytest.fixture
-def rows(uri: str) -> Iterator[Rows]:
-    with MongoClient[dict[str, Any]](uri) as client:
-        database = client.get_default_database()
-        yield database
-        client.drop_database(database.name)
 
 
 def create(username: str, uri: str, given: str = f"{PASSWORD}\n") -> "subprocess.CompletedProcess[str]":

@@ -2,34 +2,16 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 from cryptography.fernet import Fernet
-from pymongo import MongoClient
-from pymongo.database import Database
 
 from app.platform.secretbox import SecretBox
+from tests.services import Rows
 
 ROTATE_KEYS = Path(__file__).parents[2] / "scripts" / "rotate-keys"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 OLD, NEW, FOREIGN = (Fernet.generate_key() for _ in range(3))
-Rows = Database[dict[str, Any]]
-
-
-@pytest.fixture
-def uri(mongodb_uri: str) -> str:
-    return mongodb_uri.replace("/test_", "/rotate_keys_")
-
-
-@pytest.fixture
-def rows(uri: str) -> Iterator[Rows]:
-    with MongoClient[dict[str, Any]](uri) as client:
-        database = client.get_default_database()
-        yield database
-        client.drop_database(database.name)
 
 
 def rotate(uri: str, *keys: bytes) -> "subprocess.CompletedProcess[str]":
