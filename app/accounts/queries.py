@@ -88,7 +88,8 @@ async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = 
         # A session of an earlier version of the service does not say.
         authenticated_at=None if claims.is_api_key else credential.get("authenticatedAt", credential["createdAt"]),
         scope=widest(credential["scopes"]) if claims.is_api_key else None,
-        last_used_at=credential.get("lastUsedAt") or credential["createdAt"],
+        # A key that was never used says so; a session is in use from its start.
+        last_used_at=credential.get("lastUsedAt") or (None if claims.is_api_key else credential["createdAt"]),
     )
 
 

@@ -21,11 +21,11 @@ from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from app.platform.clock import now
 from app.platform.metrics import CONSUMER_LAG
-from app.platform.mongo import collection_of, transaction
+from app.platform.mongo import collection_of, heed_cancellation, transaction
 from app.platform.wire import Id, Row, stored_name
 
 from .cursor import LogPosition
-from .follow import EventFollower, heed_cancellation
+from .follow import EventFollower
 from .log import Event
 from .replay import EventReader, PositionLost
 

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from app.platform.clock import now
 from app.platform.metrics import EVENT_STREAM_LAG
-from app.platform.mongo import collection_of
+from app.platform.mongo import collection_of, heed_cancellation
 from app.platform.wire import Row
 
 from .cursor import LogPosition
@@ -56,16 +56,6 @@ class RowTouched:
 
 
 News = Logged | RowTouched | Reached | Restarted
-
-
-def heed_cancellation() -> None:
-    """Raises `CancelledError` when this task was told to end and went on: for what runs for ever.
-
-    On Python 3.11 the driver loses a cancellation that comes while it sends a command (`asyncio.wait_for` does).
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class EventFollower:

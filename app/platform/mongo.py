@@ -107,6 +107,16 @@ async def ping(database: AsyncDatabase[Row]) -> bool:
     return is_up
 
 
+def heed_cancellation() -> None:
+    """Raises `CancelledError` when this task was told to end and went on: for what runs for ever.
+
+    On Python 3.11 the driver loses a cancellation that comes while it sends a command (`asyncio.wait_for` does).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def transaction(model: type[Document], body: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
     """Runs `body` in one transaction on the model's database and answers what it returns, once that is durable.
 

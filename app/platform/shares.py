@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from pymongo import IndexModel, UpdateOne, WriteConcern
 from pymongo.errors import PyMongoError
 
-from .mongo import collection_of
+from .mongo import collection_of, heed_cancellation
 from .wire import Row, stored_name
 
 logger = logging.getLogger(__name__)
@@ -105,9 +105,8 @@ class Exchange:
 
     async def run(self) -> None:
         """Until it is cancelled. While MongoDB is away, each process goes on with what it knows."""
-        task = asyncio.current_task()
-        # In Python 3.11 `asyncio.wait_for`, by which PyMongo sends, may swallow a cancellation.
-        while task is None or not task.cancelling():
+        while True:
+            heed_cancellation()
             await self._wake.wait()
             await self._pause()
             try:

@@ -17,6 +17,7 @@ from app.events.log import Event
 from app.events.replay import EventReader
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
+from tests.factories.events import add_event
 from tests.live import DEADLINE_S
 
 NAME = "notes"
@@ -116,3 +117,7 @@ class Consumers:
                 assert task.cancel() or task.cancelled(), task
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+async def add_events(number: int) -> list[ObjectId]:
+    return [await add_event() for _ in range(number)]

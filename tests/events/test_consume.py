@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from bson import ObjectId
@@ -23,6 +22,7 @@ from tests.conftest import COMMANDS, Started
 from tests.events.consuming import (
     NAME,
     Consumers,
+    add_events,
     consumer_row,
     effects,
     handled,
@@ -35,21 +35,6 @@ from tests.events.consuming import (
 )
 from tests.factories.events import add_event, event_row
 from tests.live import DEADLINE_S, eventually
-
-
-@pytest.fixture
-async def consumers(app: Started, database: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Consumers]:
-    """None is left after the test, and nothing of their work is there before it."""
-    monkeypatch.setattr("app.events.consume.ASK_S", 0.02)
-    await effects().drop()
-    await effects().database.create_collection(effects().name)
-    consumers = Consumers(app.state["events"], app.state["follower"])
-    yield consumers
-    await consumers.end()
-
-
-async def add_events(number: int) -> list[ObjectId]:
-    return [await add_event() for _ in range(number)]
 
 
 class TestOrder:
@@ -201,6 +186,27 @@ class TestFailure:
         assert {(record.exc_info, record.__dict__["reason"]) for record in failures()} == {(None, "OperationFailure")}
 
 
+async def nothing(*_: object) -> None:
+    pass
+
+
+class StallingReader(EventReader):
+    """Stands still with what it has read, as a process does that is not given the processor."""
+
+    def __init__(self, reader: EventReader) -> None:
+        super().__init__(reader._cursors)
+        self.is_to_stall = False
+        self.has_stalled = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def after(self, position: LogPosition, *, at_most: int) -> Stretch:
+        stretch = await super().after(position, at_most=at_most)
+        if self.is_to_stall and stretch.events:
+            self.has_stalled.set()
+            await self.may_go_on.wait()
+        return stretch
+
+
 class TestLease:
     async def test_of_two_one_works(self, consumers: Consumers) -> None:
         events = await add_events(1)
@@ -325,133 +331,6 @@ class TestLease:
 
         assert await handled(6) == events
         assert (await noted("one"))[0] == events[0]
-
-
-async def nothing(*_: object) -> None:
-    pass
-
-
-class StallingReader(EventReader):
-    """Stands still with what it has read, as a process does that is not given the processor."""
-
-    def __init__(self, reader: EventReader) -> None:
-        super().__init__(reader._cursors)
-        self.is_to_stall = False
-        self.has_stalled = asyncio.Event()
-        self.may_go_on = asyncio.Event()
-
-    async def after(self, position: LogPosition, *, at_most: int) -> Stretch:
-        stretch = await super().after(position, at_most=at_most)
-        if self.is_to_stall and stretch.events:
-            self.has_stalled.set()
-            await self.may_go_on.wait()
-        return stretch
-
-
-class TestBeginning:
-    async def test_reads_the_collection_in_pages_and_then_the_log_without_a_gap(
-        self, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("app.events.consume.AT_A_TIME", 3)
-        events = collection_of(Event)
-        oldest = event_row(version=1) | {"_id": ObjectId.from_datetime(datetime(2020, 1, 1, tzinfo=UTC))}
-        there = await add_events(8)
-        meanwhile: list[ObjectId] = []
-        pages: list[int] = []
-
-        async with events.database.client.start_session() as slow:
-            await slow.start_transaction()
-            await events.insert_one(oldest, session=slow)
-
-            async def handle(rows: list[Row], session: AsyncClientSession) -> None:
-                pages.append(len(rows))
-                if len(pages) == 1:
-                    meanwhile.append(await add_event())
-                if len(pages) == 2:
-                    await slow.commit_transaction()
-                    meanwhile.append(await add_event())
-                await keyed(rows, session)
-
-            consumers.start(handle)
-            await handled(11)
-
-        later = await add_events(2)
-        assert await handled(13) == [oldest["_id"], *there, *meanwhile, *later]
-        assert pages[:3] == [3, 3, 3]
-        assert max(pages) == 3
-
-    async def test_a_crash_in_the_middle_repeats_nothing(
-        self, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("app.events.consume.AT_A_TIME", 2)
-        events = await add_events(9)
-        is_in_the_middle = asyncio.Event()
-
-        async def handle(rows: list[Row], session: AsyncClientSession) -> None:
-            await noting("one")(rows, session)
-            if rows[0]["_id"] == events[4]:
-                is_in_the_middle.set()
-                await asyncio.Event().wait()
-
-        one = consumers.start(handle)
-        await asyncio.wait_for(is_in_the_middle.wait(), DEADLINE_S)
-        await consumers.end(one)
-        assert await noted() == events[:4]
-        assert (await consumer_row())["rereading"] == events[3]
-        consumers.start(noting("other"))
-
-        events += await add_events(1)
-        assert await handled(10) == events
-        assert await noted("other") == events[4:]
-
-    async def test_with_nothing_there_goes_on_with_the_log(self, consumers: Consumers) -> None:
-        await consumers.start_at_the_log(noting())
-        events = await add_events(1)
-
-        assert await handled(1) == events
-
-
-class TestPlace:
-    async def test_follows_the_log_while_nothing_happens(
-        self, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("app.events.consume.RENEW_S", 0.05)
-        events = await add_events(1)
-        consumers.start(noting())
-        await handled(1)
-        there = (await effects().database.command("ping"))["operationTime"]
-
-        async def has_passed() -> bool:
-            return bool((await place()).at > there)
-
-        await until(has_passed)
-        assert await noted() == events
-
-    @pytest.mark.parametrize("is_running", [True, False])
-    async def test_in_a_log_that_was_replaced_is_worth_nothing(self, consumers: Consumers, is_running: bool) -> None:
-        """As when a backup is restored: what happened since then is undone, and new things happen."""
-        events = collection_of(Event)
-        database = events.database
-        kept = await add_events(2)
-        task = consumers.start(keyed)
-        await handled(2)
-        undone = None
-        if not is_running:
-            await consumers.end(task)
-            undone = await add_event()
-        await events.rename("events_before")
-        try:
-            backup: list[Row] = [{"$match": {"_id": {"$ne": undone}}}, {"$out": events.name}]
-            await (await database["events_before"].aggregate(backup)).to_list()
-            if not is_running:
-                consumers.start(keyed)
-            new = await add_events(2)
-            assert await handled(4) == kept + new
-            new += await add_events(1)
-            assert await handled(5) == kept + new
-        finally:
-            await consumers.end()
-            await database["events_before"].rename(events.name, dropTarget=True)
 
 
 @pytest.mark.parametrize("is_busy", [True, False])

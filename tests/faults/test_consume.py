@@ -107,7 +107,7 @@ class Writer:
         self._rows = rows
         self.events: list[str] = []
         """In the order of their commits."""
-        self._is_over = False
+        self._over = threading.Event()
 
     def add(self, number: int = 1) -> None:
         for _ in range(number):
@@ -130,13 +130,12 @@ class Writer:
         try:
             yield
         finally:
-            self._is_over = True
+            self._over.set()
             thread.join()
 
     def _work(self) -> None:
-        while not self._is_over:
+        while not self._over.wait(PAUSE_S):
             self.add()
-            time.sleep(PAUSE_S)
 
     def progress(self, events: int) -> None:
         """Returns after so many more."""
