@@ -5,8 +5,9 @@ import logging
 import signal
 import threading
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import TypedDict
 
@@ -20,17 +21,27 @@ from app.accounts.commands.verification import Verifier
 from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Session, SpentToken, User
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
-from app.events.consume import ConsumerRow
+from app.analytics import projector
+from app.analytics.backfill import fill_up
+from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
+from app.events.consume import ConsumerRow, Handler, begin_at_end, consume
 from app.events.cursor import Cursors
 from app.events.follow import EventFollower
 from app.events.log import Event
 from app.events.replay import EventReader
+from app.mail.documents import Delivery, Suppression
+from app.mail.mailers import ConsoleMailer, FileMailer, Mailer
+from app.mail.outbox import Outbox
+from app.mail.sender import Render, Sender
+from app.mail.sendgrid import SendGridMailer
+from app.notifications.consumer import notify
+from app.notifications.documents import NotificationPreferences
+from app.notifications.rendering import render
 from app.platform.attempts import Attempts, FailureRow
 from app.platform.clock import now
 from app.platform.errors import AppError
 from app.platform.idempotency import Idempotency, IdempotencyRow
 from app.platform.log import configure_logging
-from app.platform.mail import ConsoleMailer, FileMailer, Mailer, Outbox
 from app.platform.mongo import connect, prepare
 from app.platform.ratelimit import Budgets
 from app.platform.secretbox import SecretBox
@@ -47,9 +58,12 @@ from app.tickets.documents import Ticket
 logger = logging.getLogger(__name__)
 
 DOCUMENTS = [
-    *(User, Session, ApiKey, PasswordReset, SpentToken, SecurityPolicy, AuditEntry, FailureRow),
+    *(User, Session, ApiKey, PasswordReset, SpentToken, SecurityPolicy, AuditEntry, FailureRow, Delivery, Suppression),
     *(Ticket, Event, ConsumerRow, UsedTicket, IdempotencyRow, Counter, ShareRow),
+    *(StatsCell, StatsTicket, StatsProgress, NotificationPreferences),
 ]
+# Who acts on each event, by the name that its place in the log is kept under.
+CONSUMERS: dict[str, Handler] = {projector.CONSUMER: projector.project, "notifications": notify}
 # One that is down is found to be so sooner; one that hangs, or builds indexes for a million rows, must not keep
 # /healthz from answering.
 FIRST_TRY_S = 6
@@ -81,9 +95,13 @@ class State(TypedDict):
     allowed_origins: frozenset[str]
     registration_is_open: bool
     public_url: str
+    notification_key: bytes
+    webhook_key: str | None
 
 
-def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """`has_jobs`: whether this process also does what requests leave to be done: mail and figures."""
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_level)
@@ -92,17 +110,23 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
         secret = settings.jwt_secret.get_secret_value()
         database = Database(connect(settings.mongodb_uri))
         passwords = PasswordPool()
-        mail = Outbox(_mailer(settings))
+        secrets = secret_box_of(settings)
+        mail = Outbox(secrets)
+        notification_key = derive_key(secret, "notifications")
+        sender = Sender(mailer_of(settings), mail, renderer_of(settings, notification_key))
         attempts = Attempts(derive_key(secret, "attempts"), is_on=settings.rate_limits == "on")
-        verifier = Verifier(passwords, secret_box_of(settings), attempts, mail)
+        verifier = Verifier(passwords, secrets, attempts, mail)
         events = EventReader(Cursors(derive_key(secret, "event-cursor")))
         follower = EventFollower(events, WATCHED)
         hub = Hub(events)
         exchange = Exchange()
         failed = asyncio.Event()
-        preparing = asyncio.create_task(_prepare(database, settings, passwords, failed))
-        working = asyncio.create_task(_go_live(preparing, follower, hub, exchange))
-        sending = asyncio.create_task(mail.run())
+        preparing = asyncio.create_task(_prepare(database, settings, passwords, events, failed))
+        jobs = [relay(follower, hub), hub.watch(), exchange.run()]
+        if has_jobs:
+            jobs += [consume(name, events, follower, handle) for name, handle in CONSUMERS.items()]
+            jobs += [fill_up(), sender.run()]
+        working = asyncio.create_task(_work(preparing, jobs))
         await _first_try(hub.is_open, failed)
         try:
             with _told_to_stop(hub.close):
@@ -120,29 +144,40 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
                     allowed_origins=frozenset(settings.allowed_origins),
                     registration_is_open=settings.registration == "on",
                     public_url=settings.public_url,
+                    notification_key=notification_key,
+                    webhook_key=settings.sendgrid_webhook_key,
                 )
         finally:
-            await mail.drain()
-            sending.cancel()
+            await sender.stop()
             working.cancel()
             preparing.cancel()
             # Not for ever: with the database hanging, a stream takes as long to close as any of its answers.
-            await asyncio.wait({working, preparing, sending}, timeout=STOP_S)
+            await asyncio.wait({working, preparing}, timeout=STOP_S)
             passwords.close()
             await database.handle.client.close()
 
     return lifespan
 
 
-def _mailer(settings: Settings) -> Mailer:
+def mailer_of(settings: Settings) -> Mailer:
+    """Where mail goes by the settings; says so."""
+    if settings.sendgrid_api_key is not None:
+        logger.info("mail is sent by SendGrid", extra={"url": settings.sendgrid_api_url})
+        key = settings.sendgrid_api_key.get_secret_value()
+        return SendGridMailer(key, settings.sendgrid_api_url, settings.mail_from)
     if settings.mail_dir is None:
-        logger.warning("mail is shown on standard output instead of sent, which is for development; see MAIL_DIR")
+        logger.warning("mail is shown on standard output, which is for development; see SENDGRID_API_KEY, MAIL_DIR")
         return ConsoleMailer(settings.mail_from)
     directory = settings.mail_dir.absolute()
     logger.warning(
         "mail is put into files instead of sent, which is for development", extra={"directory": str(directory)}
     )
     return FileMailer(directory, settings.mail_from)
+
+
+def renderer_of(settings: Settings, key: bytes) -> Render:
+    """What makes the mails about tickets."""
+    return partial(render, public_url=settings.public_url, mail_from=settings.mail_from, key=key)
 
 
 def secret_box_of(settings: Settings) -> SecretBox:
@@ -153,13 +188,17 @@ def secret_box_of(settings: Settings) -> SecretBox:
     return SecretBox([*keys, own])
 
 
-async def _go_live(preparing: asyncio.Task[None], follower: EventFollower, hub: Hub, exchange: Exchange) -> None:
+async def _work(preparing: asyncio.Task[None], jobs: Sequence[Coroutine[None, None, None]]) -> None:
     """What goes on beside the requests, as soon as the database is prepared."""
-    await preparing
+    try:
+        await preparing
+    except BaseException:
+        for job in jobs:
+            job.close()  # or each would be reported as never awaited
+        raise
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay(follower, hub))
-        group.create_task(hub.watch())
-        group.create_task(exchange.run())
+        for job in jobs:
+            group.create_task(job)
 
 
 @contextmanager
@@ -199,13 +238,17 @@ async def _first_try(*outcomes: asyncio.Event) -> None:
         one.cancel()
 
 
-async def _prepare(database: Database, settings: Settings, passwords: PasswordPool, failed: asyncio.Event) -> None:
+async def _prepare(
+    database: Database, settings: Settings, passwords: PasswordPool, events: EventReader, failed: asyncio.Event
+) -> None:
     """Tries until the database is there; requests get 503 until then. Sets `failed` when it has not been so far."""
     while True:
         try:
             await prepare(database.handle, DOCUMENTS)
             await adopt_numbers()
             await _open_first_admin(settings, passwords)
+            for name in CONSUMERS:
+                await begin_at_end(name, events)
         except PyMongoError as error:
             logger.warning("the database is not ready", extra={"reason": type(error).__name__})
         except Exception:  # whatever it is, a service that stays unready must say why

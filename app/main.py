@@ -5,9 +5,11 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from app.accounts.routes import keys, mfa, passwords, reset_page, security, sessions, signin, users
 from app.accounts.routes.refusals import install_refusal_log
+from app.analytics import routes as analytics
 from app.graphql import routes as graphql
 from app.graphql.explorer import explorer_router
 from app.lifespan import lifespan_of
+from app.notifications.routes import deliveries, feedback, preferences, unsubscribe_page
 from app.platform import health
 from app.platform.http import install_error_handlers
 from app.platform.metrics import metrics_router
@@ -29,12 +31,14 @@ DESCRIPTION = (
 TAGS = [
     {"name": "tickets", "description": "Open, find, work and finish tickets"},
     {"name": "events", "description": "What happened, for clients that follow it"},
+    {"name": "analytics", "description": "Figures for Agents and Admins, kept up to date with every change"},
     {"name": "sign-in", "description": "Accounts, sessions and tokens"},
     {"name": "me", "description": "The caller's own account"},
     {"name": "mfa", "description": "Multi-factor authentication"},
     {"name": "API keys", "description": "Keys for machines"},
     {"name": "users", "description": "Everybody's accounts"},
     {"name": "security", "description": "What Admins demand and look back on"},
+    {"name": "notifications", "description": "Mail about tickets: what each wants of it, and what became of it"},
     {"name": "health", "description": "For whoever watches the service"},
 ]
 ALLOWED_HEADERS = [
@@ -54,19 +58,21 @@ EXPOSED_HEADERS = [
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, has_jobs: bool = True) -> FastAPI:
+    """The service; without its jobs, nobody mails or counts in this process."""
     app = FastAPI(
         title=TITLE,
         version=VERSION,
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        lifespan=lifespan_of(settings),
+        lifespan=lifespan_of(settings, has_jobs=has_jobs),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     # Each further route costs those after it a look; the busiest come first.
     app.include_router(tickets.router)
+    app.include_router(analytics.router)
     app.include_router(graphql.router)
     app.include_router(realtime.router)
     app.include_router(signin.router)
@@ -76,10 +82,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(sessions.router)
     app.include_router(keys.router)
     app.include_router(security.router)
+    app.include_router(preferences.router)
+    app.include_router(deliveries.router)
+    app.include_router(feedback.router)
     app.include_router(health.router)
     app.include_router(metrics_router(settings.metrics_token.get_secret_value() if settings.metrics_token else None))
     app.include_router(pages_router(TITLE))
     app.include_router(reset_page.router)
+    app.include_router(unsubscribe_page.router)
     app.include_router(asyncapi_router(TITLE, VERSION))
     app.include_router(explorer_router())
     install_error_handlers(app)

@@ -6,6 +6,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pymongo.errors import PyMongoError
@@ -42,6 +44,9 @@ class Settings(BaseSettings):
     mail_dir: Path | None = None
     mail_from: str = Field(default="support@example.com", pattern=r"^[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(\.[\w-]+)*$")
     public_url: str = "http://localhost:8000"
+    sendgrid_api_key: SecretStr | None = None
+    sendgrid_api_url: str = "https://api.sendgrid.com"
+    sendgrid_webhook_key: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("jwt_secret")
@@ -101,13 +106,27 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return proxies
 
-    @field_validator("public_url")
+    @field_validator("public_url", "sendgrid_api_url")
     @classmethod
     def _refuse_malformed_url(cls, url: str) -> str:
         if not re.fullmatch(r"https?://[^\s/?#@\\]+/?", url):
-            message = "must be the address that people see, such as https://help.example.com, without a path"
+            message = "must be an address such as https://help.example.com, without a path"
             raise ValueError(message)
         return url.rstrip("/")
+
+    @field_validator("sendgrid_webhook_key")
+    @classmethod
+    def _refuse_malformed_public_key(cls, key: str | None) -> str | None:
+        if key is None:
+            return None
+        try:
+            is_elliptic = isinstance(load_der_public_key(b64decode(key, validate=True)), EllipticCurvePublicKey)
+        except ValueError:
+            is_elliptic = False
+        if not is_elliptic:
+            message = "must be the verification key that SendGrid shows for its event webhook, on one line"
+            raise ValueError(message)
+        return key
 
     @property
     def has_short_secret(self) -> bool:

@@ -23,7 +23,7 @@ os.environ["RATE_LIMITS"] = "off"
 os.environ.setdefault("MONGODB_URI", "mongodb://127.0.0.1:1/nowhere?replicaSet=rs0")
 
 from app.events.follow import AWAIT_MS
-from app.lifespan import DOCUMENTS
+from app.lifespan import DOCUMENTS, renderer_of
 from app.main import create_app
 from app.platform.embedded import EmbeddedMongod
 from app.platform.mongo import collection_of
@@ -120,8 +120,8 @@ class Started:
 
 @pytest.fixture(scope="session")
 async def app(settings: Settings) -> AsyncIterator[Started]:
-    """The application, started, on this worker's database."""
-    async with running(create_app(settings)) as started:
+    """The application, started, on this worker's database; what its jobs would do, tests do when it is time."""
+    async with running(create_app(settings, has_jobs=False)) as started:
         yield started
 
 
@@ -185,9 +185,9 @@ async def database(app: ASGIApp) -> None:
 
 
 @pytest.fixture
-async def mailbox(app: Started, mail_dir: Path) -> Mailbox:
+async def mailbox(app: Started, settings: Settings, mail_dir: Path) -> Mailbox:
     """Empty."""
-    mailbox = Mailbox(app.state["mail"], mail_dir)
+    mailbox = Mailbox(app.state["mail"], renderer_of(settings, app.state["notification_key"]), mail_dir)
     await mailbox.clear()
     return mailbox
 

@@ -8,19 +8,24 @@ from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 
-from app.platform.mail import Outbox
+from app.mail.mailers import FileMailer
+from app.mail.outbox import Outbox
+from app.mail.sender import Render, Sender
 
 LINK = re.compile(r"(\S+)/reset-password#token=(pr_[A-Za-z0-9_-]{43})\s")
+SENDER = "support@example.com"
 
 
 class Mailbox:
-    def __init__(self, outbox: Outbox, directory: Path) -> None:
-        self._outbox = outbox
+    """Fetches what waits in the queue, as the service's own job would."""
+
+    def __init__(self, outbox: Outbox, render: Render, directory: Path) -> None:
+        self._sender = Sender(FileMailer(directory, SENDER), outbox, render)
         self._directory = directory
 
     async def read(self) -> list[EmailMessage]:
         """All mail since the last `clear`, sent by now, oldest first."""
-        await self._outbox.drain()
+        await send_all(self._sender)
         return await asyncio.to_thread(read_directory, self._directory)
 
     async def told(self) -> list[tuple[str, str]]:
@@ -28,7 +33,7 @@ class Mailbox:
         return sorted((mail["To"], mail["Subject"]) for mail in await self.read())
 
     async def clear(self) -> None:
-        await self._outbox.drain()
+        await send_all(self._sender)
         await asyncio.to_thread(self._delete)
 
     def _delete(self) -> None:
@@ -36,10 +41,24 @@ class Mailbox:
             file.unlink()
 
 
+async def send_all(sender: Sender) -> None:
+    """Lets everything go that is due."""
+    while (delivery := await sender.claim()) is not None:
+        await sender.deliver(delivery)
+
+
 def read_directory(directory: Path) -> list[EmailMessage]:
     return [email.message_from_bytes(file.read_bytes(), policy=default) for file in sorted(directory.glob("*.eml"))]
 
 
+def text_of(mail: EmailMessage) -> str:
+    """The mail as programs without HTML show it."""
+    body = mail.get_body(("plain",))
+    assert body is not None
+    content: str = body.get_content()
+    return content
+
+
 def tokens_in(mails: Sequence[EmailMessage]) -> list[str]:
     """Those of the links to new passwords."""
-    return [found[2] for mail in mails for found in LINK.finditer(mail.get_content())]
+    return [found[2] for mail in mails for found in LINK.finditer(text_of(mail))]

@@ -7,12 +7,12 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from app.accounts.roles import Role
 from app.accounts.tokens import Tokens
 from app.platform.embedded import find_mongod
 from tests.factories.accounts import PASSWORD_HASH
+from tests.programs import launch
 
 CHECKOUT = Path(__file__).parents[1]
 SECRET = "a secret of the fault tests, long enough for anybody"
@@ -37,6 +38,7 @@ PATIENCE_S = 40.0
 # Reading the certificates of the world takes ten times as long as a request, and none here needs them.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _POLL_S = 0.02
+_LOOK_MS = 50
 # Below the range from which the system takes the ports of outgoing connections, and above those that browsers refuse.
 _PORTS = range(10_100, 20_000)
 _NOT_YET_INITIALIZED = 94
@@ -52,8 +54,9 @@ class Mongod:
         self._options = options or ("--oplogSize", "256")
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._address = f"mongodb://127.0.0.1:{self._port}/?directConnection=true"
         self.client: MongoClient[dict[str, Any]] = MongoClient(
-            f"mongodb://127.0.0.1:{self._port}/?directConnection=true", tz_aware=True, serverSelectionTimeoutMS=500
+            self._address, tz_aware=True, serverSelectionTimeoutMS=500
         )
 
     def uri(self, database: str) -> str:
@@ -123,16 +126,16 @@ class Mongod:
             self._process.send_signal(number)
 
     def _is_primary(self) -> bool:
-        try:
-            if self.client.admin.command("hello")["isWritablePrimary"]:
+        # Asked by a new client each time, since one that found nobody waits half a second before it looks again.
+        with suppress(PyMongoError), MongoClient[Any](self._address, serverSelectionTimeoutMS=_LOOK_MS) as client:
+            if client.admin.command("hello")["isWritablePrimary"]:
                 return True
-            self.client.admin.command("replSetGetConfig")
-        except OperationFailure as error:
-            if error.code == _NOT_YET_INITIALIZED:
-                members = [{"_id": 0, "host": f"127.0.0.1:{self._port}"}]
-                self.client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        except PyMongoError:
-            pass
+            try:
+                client.admin.command("replSetGetConfig")
+            except OperationFailure as error:
+                if error.code == _NOT_YET_INITIALIZED:
+                    members = [{"_id": 0, "host": f"127.0.0.1:{self._port}"}]
+                    client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
         return False
 
 
@@ -143,7 +146,7 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._output = output
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
         self.environment = {
             **os.environ,
             "MONGODB_URI": mongodb_uri,
@@ -152,16 +155,15 @@ class Service:
             "LOG_LEVEL": "WARNING",
         }
         # As the container image starts it.
-        self.command = [
-            *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", "127.0.0.1", "--port", str(self.port)),
+        self.program = "uvicorn"
+        self.arguments = [
+            *("app.main:app", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--no-access-log", "--timeout-graceful-shutdown", "25"),
         ]
 
     def launch(self) -> None:
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.command, cwd=CHECKOUT, env=self.environment, stdout=output, stderr=output
-            )
+        """Starts it without waiting."""
+        self._process = launch(self.program, *self.arguments, environment=self.environment, output=self._output)
 
     def start(self) -> None:
         """Returns when it can work."""
@@ -169,7 +171,7 @@ class Service:
         wait_until(self.is_ready)
 
     def is_ready(self) -> bool:
-        assert self._process is None or self._process.poll() is None, self.output()
+        assert self._process is None or self._process.is_alive(), self.output()
         with suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_S, verify=NO_TLS).status_code == 200
         return False
@@ -188,6 +190,7 @@ class Service:
     @property
     def pid(self) -> int:
         assert self._process is not None
+        assert self._process.pid is not None
         return self._process.pid
 
     def memory(self) -> int:
@@ -213,18 +216,34 @@ class Service:
     def wait(self) -> int:
         """The exit code, once it has ended."""
         assert self._process is not None
-        code = self._process.wait(PATIENCE_S)
+        self._process.join(PATIENCE_S)
+        code = self._process.exitcode
+        assert code is not None, "it did not end"
         self._process = None
         return code
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
         self._process = None
 
     def output(self) -> str:
         return self._output.read_text() if self._output.exists() else ""
+
+
+@contextmanager
+def running(*services: Service) -> Iterator[None]:
+    """Started side by side and ready; killed afterwards."""
+    try:
+        for service in services:
+            service.launch()
+        for service in services:
+            wait_until(service.is_ready)
+        yield
+    finally:
+        for service in services:
+            service.kill()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from bson import ObjectId
 from fastapi import Depends, Path, Request
 from starlette.requests import HTTPConnection
 
+from app.mail.outbox import Outbox
 from app.platform.clock import now
 from app.platform.errors import NotFound, Unauthenticated
 from app.platform.idempotency import Idempotency
-from app.platform.mail import Outbox
 from app.platform.ratelimit import Budgets
 
 from .actor import Actor, Origin

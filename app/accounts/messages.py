@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.platform.mail import Message
+from app.mail.message import Message
+from app.mail.rendering import Templates
 
 from .actor import Origin
+
+_TEMPLATES = Templates(__package__ or "")
 
 MAX_ADDRESS = 254
 # Stricter than what an account may hold: nothing that has a meaning in a header.
@@ -27,16 +30,9 @@ def address_of(user: Mapping[str, Any]) -> str | None:
 
 
 def password_reset_link(user: Mapping[str, Any], link: str, origin: Origin, now: datetime) -> Message | None:
-    return _mail(
-        user,
-        "Choose a new password",
-        "Somebody asked for a new password for your account. To choose one, open this link within an hour:\n\n"
-        f"{link}\n\n"
-        "It is good once, and only until you ask for another.",
-        "do nothing: your password stays as it is.",
-        origin,
-        now,
-    )
+    happened = "Somebody asked for a new password for your account. To choose one, open this link within an hour:"
+    otherwise = "do nothing: your password stays as it is."
+    return _mail(user, "Choose a new password", happened, otherwise, origin, now, link=link)
 
 
 def password_changed(user: Mapping[str, Any], origin: Origin, now: datetime) -> Message | None:
@@ -86,19 +82,30 @@ def api_key_created(user: Mapping[str, Any], name: str, origin: Origin, now: dat
 
 
 def _mail(
-    user: Mapping[str, Any], subject: str, happened: str, otherwise: str, origin: Origin, now: datetime
+    user: Mapping[str, Any],
+    subject: str,
+    happened: str,
+    otherwise: str,
+    origin: Origin,
+    now: datetime,
+    *,
+    link: str | None = None,
 ) -> Message | None:
     address = address_of(user)
     if address is None:
         return None
-    text = (
-        f"{happened}\n\n"
-        f"Account:  {_shown(user['username'])}\n"
-        f"When:     {now:%Y-%m-%d %H:%M} UTC\n"
-        f"Where:    {origin.address or 'not known'}\n\n"
-        f"If this was not you, {otherwise}\n"
+    content = _TEMPLATES.render(
+        "notice",
+        subject=subject,
+        happened=happened,
+        otherwise=otherwise,
+        link=link,
+        about_link="It is good once, and only until you ask for another.",
+        account=_shown(user["username"]),
+        when=f"{now:%Y-%m-%d %H:%M} UTC",
+        where=origin.address or "not known",
     )
-    return Message(address, subject, text)
+    return Message(to=address, subject=subject, **content)
 
 
 def _shown(name: str) -> str:

@@ -21,6 +21,8 @@ class Permission(StrEnum):
     DELETE_TICKETS = "delete_tickets"
     READ_AUDIT = "read_audit"
     SET_SECURITY_POLICY = "set_security_policy"
+    MANAGE_MAIL = "manage_mail"
+    """See what became of all mail, and have it tried again."""
 
 
 class Scope(StrEnum):
@@ -44,6 +46,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 # What a key needs beside its owner's role; for the rest, being a key of somebody who may is enough.
 SCOPES: dict[Permission, Scope] = {
     Permission.DELETE_TICKETS: Scope.TICKETS,
+    Permission.MANAGE_MAIL: Scope.ADMIN,
     Permission.MANAGE_USERS: Scope.ADMIN,
     Permission.READ_AUDIT: Scope.ADMIN,
     Permission.SET_SECURITY_POLICY: Scope.ADMIN,

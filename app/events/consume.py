@@ -92,12 +92,23 @@ class _Place:
 _Step = Callable[[AsyncClientSession], Awaitable[tuple[list[Row], _Place]]]
 
 
+async def begin_at_end(name: str, reader: EventReader) -> None:
+    """Lets a consumer begin with the next event rather than with the first one there is; one that has begun goes on."""
+    consumers = collection_of(ConsumerRow)
+    if await consumers.find_one({"_id": name}, {"_id": 1}) is not None:
+        return
+    place = _Place(await reader.log_id(), (await reader.end()).position)
+    with suppress(DuplicateKeyError):  # another process was faster
+        await consumers.insert_one({"_id": name, "holder": "", "heldUntil": _LONG_AGO, **place.as_row()})
+
+
 async def consume(name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
     """Hands every event to `handle`, in commit order, in the one process that holds the lease; for ever.
 
-    A consumer that is new begins with the first event there is. `handle` writes in the session that it is given, and
-    does nothing else: its effects and the consumer's place commit together, so that a crash repeats nothing and loses
-    nothing, and until they do, it may be called again. When it fails, the same events come again after a pause.
+    A consumer that is new begins with the first event there is, unless `begin_at_end` came first. `handle` writes in
+    the session that it is given, and does nothing else: its effects and the consumer's place commit together, so that
+    a crash repeats nothing and loses nothing, and until they do, it may be called again. When it fails, the same
+    events come again after a pause.
 
     Effects are to be keyed by the event's `_id`, though: when the place has left the operations log, the events since
     are read from the collection, ordered by id, and some of them, which were handled before, come again. The key goes

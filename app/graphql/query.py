@@ -13,6 +13,7 @@ from app.tickets.filters import DEFAULT_SORT, SORT_VALUES
 from app.tickets.queries import get_ticket, list_tickets
 from app.tickets.schemas import ticket_out
 
+from .analytics import Analytics, analytics
 from .connections import connection
 from .context import Info
 from .inputs import TicketFilter, parameters, text_of
@@ -85,3 +86,6 @@ class Query:
         description="The present end of the event log: ask for it, load the state, then follow `ticketEvents` since it",
     )
     user: UserType | None = strawberry.field(resolver=user, description="One account; Agents and Admins only")
+    analytics: Analytics = strawberry.field(
+        resolver=analytics, description="Figures on the tickets that are asked about; Agents and Admins only"
+    )

@@ -54,7 +54,9 @@ class Code(StrEnum):
     INVALID_RECOVERY_CODE = "invalid_recovery_code"
     INVALID_REFRESH_TOKEN = "invalid_refresh_token"  # noqa: S105 - a code, not a secret
     INVALID_RESET_TOKEN = "invalid_reset_token"  # noqa: S105 - a code, not a secret
+    INVALID_SIGNATURE = "invalid_signature"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - a code, not a secret
+    INVALID_UNSUBSCRIBE_TOKEN = "invalid_unsubscribe_token"  # noqa: S105 - a code, not a secret
     LAST_ADMIN = "last_admin"
     MALFORMED_JSON = "malformed_json"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -65,6 +67,7 @@ class Code(StrEnum):
     MFA_SETUP_REQUIRED = "mfa_setup_required"
     MFA_STILL_REQUIRED = "mfa_still_required"
     NOT_ACCEPTABLE = "not_acceptable"
+    NOT_DEAD = "not_dead"
     NOT_DELETED = "not_deleted"
     NOT_EDITABLE = "not_editable"
     NOT_FOUND = "not_found"
@@ -75,6 +78,7 @@ class Code(StrEnum):
     RESTORE_WINDOW_OVER = "restore_window_over"
     RESYNC_REQUIRED = "resync_required"
     SESSION_REQUIRED = "session_required"
+    STATISTICS_INCOMPLETE = "statistics_incomplete"
     TOO_MANY_API_KEYS = "too_many_api_keys"
     TOO_MANY_REQUESTS = "too_many_requests"
     UNAUTHENTICATED = "unauthenticated"

@@ -31,6 +31,9 @@ CONSUMER_LAG = Gauge(
 STREAMS = Gauge("event_streams", "Clients connected to live events", ["door"])
 STREAMS_ENDED = Counter("event_streams_ended_total", "Live streams that the service ended, by close code", ["code"])
 EVENTS_DELIVERED = Counter("event_streams_delivered_total", "Events written to live streams")
+MAIL_QUEUE = Gauge("mail_deliveries", "Mails that wait, and those given up; the same in every process", ["state"])
+MAIL_OLDEST = Gauge("mail_oldest_waiting_seconds", "How long the oldest mail that waits has been waiting")
+MAIL_ATTEMPTS = Counter("mail_attempts_total", "What came of trying to send a mail, in this process", ["outcome"])
 DATABASE_UP = Gauge("database_up", "Whether the last look at the database succeeded (1) or not (0)")
 
 

@@ -74,13 +74,17 @@ _success_examples: dict[tuple[str, int], Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """An answer of the good kind: its model (none for an empty body or text), an example of it, and its headers."""
+    """An answer of the good kind: its model (none for an empty body or text), an example of it, and its headers;
+
+    `is_list` where it is an array of the model.
+    """
 
     status: int
     model: type[WireModel] | None = None
     example: Any = None
     headers: tuple[str, ...] = ()
     media_type: str = JSON
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,8 @@ def _implied_errors(
 def _success(success: Success) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(success.status).phrase}
     if success.model is not None:
-        schema = _reference(success.model, "serialization")
+        item = _reference(success.model, "serialization")
+        schema = {"type": "array", "items": item} if success.is_list else item
         described["content"] = {JSON: {"schema": schema, "example": success.example}}
     elif success.media_type != JSON:
         described["content"] = {success.media_type: {"schema": {"type": "string"}, "example": success.example}}

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.accounts.actor import Actor
 from app.events.log import OLDEST_FIRST, Event, read_history
@@ -36,6 +37,15 @@ async def requesters_of(ids: Collection[ObjectId]) -> dict[ObjectId, ObjectId | 
     """Whose these tickets are now, deleted ones too."""
     rows = await collection_of(Ticket).find({"_id": {"$in": list(ids)}}, {"requester": 1}).to_list()
     return {row["_id"]: row.get("requester") for row in rows}
+
+
+async def read_all_tickets(
+    after: ObjectId | None, fields: Collection[str], session: AsyncClientSession, *, limit: int
+) -> list[Row]:
+    """The next tickets by id, deleted ones too, for what is kept about all of them. Gives these stored fields."""
+    where: Row = {} if after is None else {"_id": {"$gt": after}}
+    found = collection_of(Ticket).find(where, dict.fromkeys(fields, 1), session=session)
+    return await found.sort("_id", 1).limit(limit).to_list()
 
 
 async def get_any_ticket(reference: str) -> Row:

@@ -18,7 +18,7 @@ from app.accounts.messages import (
     recovery_code_used,
     recovery_codes_renewed,
 )
-from app.platform.mail import Message
+from app.mail.message import Message
 from app.platform.wire import Row
 
 USER = {"username": "carol", "email": "carol@example.com"}

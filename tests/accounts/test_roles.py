@@ -18,6 +18,7 @@ MAY = {
     (Role.ADMIN, Permission.DELETE_TICKETS),
     (Role.ADMIN, Permission.READ_AUDIT),
     (Role.ADMIN, Permission.SET_SECURITY_POLICY),
+    (Role.ADMIN, Permission.MANAGE_MAIL),
 }
 CELLS = [(role, permission) for role in Role for permission in Permission]
 

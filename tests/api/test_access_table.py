@@ -11,8 +11,13 @@ import pytest
 from bson import ObjectId
 from httpx import AsyncClient, Response
 
+from app.analytics.backfill import fill_up
 from app.events.log import Event
+from app.mail.documents import Delivery, DeliveryState, Suppression
+from app.mail.outbox import new_delivery
 from app.main import app as application
+from app.notifications.documents import NotificationPreferences
+from app.platform.clock import now
 from app.platform.idempotency import IdempotencyRow
 from app.platform.mongo import collection_of
 from app.platform.wire import Row as StoredRow
@@ -34,6 +39,7 @@ class Objects(NamedTuple):
     user_id: str
     session_id: str
     key_id: str
+    delivery_id: str
 
 
 Body = Callable[[Objects], dict[str, Any]]
@@ -54,6 +60,7 @@ class Row(NamedTuple):
 TICKET = {"title": "Printer down", "description": "It stopped"}
 SIGN_IN = {"username": "customer", "password": PASSWORD}
 ACCOUNT = {"username": "somebody", "password": "a long passphrase"}
+ADDRESS = "gone@example.com"
 
 # fmt: off
 TABLE = [
@@ -88,6 +95,15 @@ TABLE = [
     Row("DELETE /api/tickets/{deleted_id}",       (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
     Row("GET /api/tickets/{deleted_id}/events",   (NO_TOKEN, HIDDEN,    HIDDEN,    HIDDEN,    HIDDEN), None, "deleted"),
     Row("GET /api/tickets/{ticketId}/events",    (NO_TOKEN, 200,       HIDDEN,    200,       200)),
+    Row("GET /api/analytics/agent-performance",        (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/resolution-time",          (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/first-response-time",      (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/volume",                   (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/backlog",                  (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/sla",                      (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/satisfaction",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/tags",                     (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
+    Row("GET /api/analytics/overview",                 (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/register",                     (201,      201,       201,       201,       201), lambda _: ACCOUNT),
     Row("POST /api/login",                        (200,      200,       200,       200,       200), lambda _: SIGN_IN),
     Row("POST /api/token/refresh",                (("401 invalid_refresh_token",) * 5),
@@ -128,6 +144,16 @@ TABLE = [
     Row("PATCH /api/security-policy",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200),
         lambda _: {"mfaRequiredFor": []}),
     Row("GET /api/audit",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("GET /api/me/notifications",              (NO_TOKEN, 200,       200,       200,       200)),
+    Row("PATCH /api/me/notifications",            (NO_TOKEN, 200,       200,       200,       200),
+        lambda _: {"sla": False}),
+    Row("POST /unsubscribe",                      (("400 invalid_unsubscribe_token",) * 5)),
+    Row("GET /api/deliveries",                    (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("POST /api/deliveries/retry",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("POST /api/deliveries/{deliveryId}/retry", (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("GET /api/mail-suppressions",             (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 200)),
+    Row("DELETE /api/mail-suppressions/{address}", (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 204)),
+    Row("POST /api/sendgrid/events",              (("403 invalid_signature",) * 5)),
     Row("GET /api/users",                         (NO_TOKEN, FORBIDDEN, FORBIDDEN, 200,       200)),
     Row("POST /api/users",                        (NO_TOKEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, 201), lambda _: ACCOUNT),
     Row("GET /api/events",                        (NO_TOKEN, 200,       200,       200,       200)),
@@ -162,8 +188,12 @@ async def prepared(callers: Callers) -> Objects:
     answer = await callers.admin.delete(f"/api/tickets/{deleted['id']}")
     assert answer.status_code == 204
     key_id = await add_api_key(callers.customer.actor.id)
+    delivery = new_delivery(now(), state=DeliveryState.DEAD)
+    await collection_of(Delivery).insert_one(delivery)
+    await collection_of(Suppression).insert_one({"_id": ADDRESS, "reason": "bounce", "at": now()})
     session_id = str(callers.customer.actor.credential_id)
-    return Objects(ticket["id"], deleted["id"], callers.customer.user_id, session_id, str(key_id))
+    user_id, delivery_id = callers.customer.user_id, str(delivery["_id"])
+    return Objects(ticket["id"], deleted["id"], user_id, session_id, str(key_id), delivery_id)
 
 
 async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) -> Response:
@@ -174,6 +204,8 @@ async def send(client: AsyncClient, row: Row, objects: Objects, **headers: str) 
         userId=objects.user_id,
         sessionId=objects.session_id,
         keyId=objects.key_id,
+        deliveryId=objects.delivery_id,
+        address=ADDRESS,
     )
     body = row.body(objects) if row.body else None
     answer = await client.request(method, path, json=body, headers=headers)
@@ -187,6 +219,7 @@ async def everything() -> list[list[StoredRow]]:
     database = collection_of(Ticket).database
     names = [Ticket.Settings.name, Event.Settings.name, IdempotencyRow.Settings.name]
     names += ["users", "sessions", "api_keys", "security_policy", "spent_tokens", "password_resets"]
+    names += [NotificationPreferences.Settings.name, Suppression.Settings.name]
     return [await database[name].find().sort("_id", 1).to_list() for name in names]
 
 
@@ -194,6 +227,8 @@ async def everything() -> list[list[StoredRow]]:
 @pytest.mark.parametrize("row", TABLE, ids=str)
 async def test_each_caller_is_answered_as_the_table_says(callers: Callers, row: Row, kind: str) -> None:
     objects = await prepared(callers)
+    if "/analytics/" in row.operation:
+        await fill_up()
     expected = row.answers[KINDS.index(kind)]
     before = await everything()
 

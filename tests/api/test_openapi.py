@@ -26,6 +26,8 @@ PROBLEM_JSON = "application/problem+json"
 # What needs no token; whoever adds to these knows what they do.
 PUBLIC = {"register", "login", "completeLogin", "refreshToken", "forgotPassword", "resetPassword"}
 PUBLIC |= {"getHealth", "getReadiness"}
+# Their callers are known by a signature.
+PUBLIC |= {"unsubscribe", "recordMailEvents"}
 
 
 class Operation(NamedTuple):

@@ -22,6 +22,7 @@ FREE = {"getHealth", "getReadiness"}
 ANONYMOUS_ONLY = {
     *("register", "login", "completeLogin", "refreshToken"),
     *("forgotPassword", "resetPassword", "requestPasswordReset"),
+    *("unsubscribe", "recordMailEvents"),
 }
 OPERATIONS = {
     spec["operationId"]: (method.upper(), path, spec)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis_graphql import from_schema
 
+from app.analytics.backfill import fill_up
 from app.graphql.schema import sdl
 from tests.callers import Callers
 from tests.graphql.asking import post
@@ -22,10 +23,16 @@ EXPECTED = {
 }
 
 
+@pytest.fixture
+async def counted(database: None) -> None:
+    """There are figures, if only zeros."""
+    await fill_up()
+
+
 @pytest.mark.parametrize("kind", ["customer", "agent", "admin"])
 @given(text=from_schema(sdl()))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_documents_are_answered(callers: Callers, kind: str, text: str) -> None:
+async def test_documents_are_answered(callers: Callers, counted: None, kind: str, text: str) -> None:
     answer = await post(callers.by_kind()[kind], text)
 
     assert answer.status_code == 200

@@ -14,7 +14,7 @@ import pyotp
 import pytest
 from websockets.sync.client import connect
 
-from tests.mailbox import LINK, read_directory
+from tests.mailbox import LINK, read_directory, text_of
 from tests.services import NO_TLS, SECRET, Rows, Service, wait_until
 
 FIRST, SECOND, THIRD = "first passphrase 1f8a", "second passphrase 2c6d", "third passphrase 9e0b"
@@ -57,7 +57,7 @@ class Day:
         """The token of so many a mail with a link."""
 
         def links() -> list[str]:
-            return [found[2] for mail in read_directory(self._mail) for found in LINK.finditer(mail.get_content())]
+            return [found[2] for mail in read_directory(self._mail) for found in LINK.finditer(text_of(mail))]
 
         wait_until(lambda: len(links()) >= number)
         self.secrets.add(links()[number - 1])

@@ -24,10 +24,13 @@ def test_the_old_key_can_go_afterwards(uri: str, rows: Rows) -> None:
     for name, secret in stored.items():
         rows.users.insert_one({"username": name, "mfaEnabled": True, "mfaSecret": secret})
     rows.users.insert_one({"username": "without", "mfaSecret": None})
+    rows.deliveries.insert_one({"sealed": SecretBox([OLD]).seal("a mail")})
 
     ended = rotate(uri, NEW, OLD)
 
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2 secrets were encrypted anew\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "3 secrets were encrypted anew\n", "")
+    (mail,) = rows.deliveries.find()
+    assert SecretBox([NEW]).open(mail["sealed"]) == "a mail"
     kept = {row["username"]: row["mfaSecret"] for row in rows.users.find()}
     assert [SecretBox([NEW]).open(kept[name]) for name in stored] == [SECRET] * 3
     assert SECRET not in str(kept)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from tests.mailbox import LINK, read_directory
+from tests.mailbox import LINK, read_directory, text_of
 
 SERVE = Path(__file__).parents[2] / "scripts" / "serve"
 # Empty counts as not set, and hides what a developer's .env says.
@@ -144,7 +144,7 @@ class TestServe:
 
         (mail,) = read_directory(data / "mail")
         assert mail["To"] == person["username"]
-        link = LINK.search(mail.get_content())
+        link = LINK.search(text_of(mail))
         assert link
         assert link[1] == service.address
 

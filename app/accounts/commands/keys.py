@@ -14,11 +14,11 @@ from app.accounts.messages import api_key_created
 from app.accounts.queries import get_user
 from app.accounts.roles import Role, Scope
 from app.accounts.security_schemas import ApiKeyCreate
+from app.mail.outbox import Outbox
 from app.platform.clock import to_ms
 from app.platform.commit import Insert, commit
 from app.platform.errors import FieldError, Forbidden, InvalidInput, NotFound
 from app.platform.idempotency import Once
-from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
 from app.platform.wire import JsonObject, Row
 
@@ -58,9 +58,8 @@ async def create_api_key(
     audit = audit_row(
         AuditType.API_KEY_CREATED, at=now, origin=origin, actor=actor, target=user, details=_described(row)
     )
-    created = await commit([Insert(ApiKey, row), Insert(AuditEntry, audit)], once=once, result=row)
-    mail.post(api_key_created(user, row["name"], origin, now))
-    return created
+    notice = mail.writes(api_key_created(user, row["name"], origin, now))
+    return await commit([Insert(ApiKey, row), Insert(AuditEntry, audit), *notice], once=once, result=row)
 
 
 async def delete_api_key(actor: Actor, key_id: ObjectId, origin: Origin, *, now: datetime) -> None:

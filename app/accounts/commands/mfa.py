@@ -31,6 +31,9 @@ _OFF: Row = {
 }
 
 
+_Write = Callable[[AsyncClientSession], Awaitable[None]]
+
+
 class _NotAsExpected(Exception):
     """The account is no longer as it was read; nothing was written."""
 
@@ -94,10 +97,10 @@ async def enable_mfa(
     }
     row = audit_row(AuditType.MFA_ENABLED, at=now, origin=origin, actor=actor, target=user)
     still_off: Row = {"_id": actor.id, "mfaEnabled": {"$ne": True}, "mfaPendingSecret": pending}
-    if not await _change(still_off, {"$set": on}, row, partial(once.remember, codes) if once else None):
+    notice = partial(verifier.mail.post, mfa_enabled(user, origin, now))
+    if not await _change(still_off, {"$set": on}, row, notice, partial(once.remember, codes) if once else None):
         raise MfaNotSetUp
     await verifier.code_was_right(counted, now)
-    verifier.mail.post(mfa_enabled(user, origin, now))
     return codes
 
 
@@ -128,9 +131,9 @@ async def disable_mfa(
             raise MfaStillRequired
         await collection_of(User).update_one({"_id": actor.id}, _OFF, session=session)
         await record_audit(row, session)
+        await verifier.mail.post(mfa_disabled(user, origin, now), session)
 
     await verifier.prove(actor, proof, origin, now, write)
-    verifier.mail.post(mfa_disabled(user, origin, now))
 
 
 async def renew_recovery_codes(
@@ -142,9 +145,9 @@ async def renew_recovery_codes(
     row = audit_row(AuditType.MFA_RECOVERY_CODES_RENEWED, at=now, origin=origin, actor=actor, target=user)
     renewed: Row = {"$set": {"recoveryCodes": [code_digest(code) for code in codes]}}
     on: Row = {"_id": actor.id, "mfaEnabled": True}
-    if not await _change(on, renewed, row, partial(once.remember, codes) if once else None):
+    notice = partial(verifier.mail.post, recovery_codes_renewed(user, origin, now))
+    if not await _change(on, renewed, row, notice, partial(once.remember, codes) if once else None):
         raise MfaNotOn
-    verifier.mail.post(recovery_codes_renewed(user, origin, now))
     return codes
 
 
@@ -157,9 +160,9 @@ async def reset_mfa(actor: Actor, user_id: ObjectId, origin: Origin, *, verifier
     user = await get_user(user_id)
     actor.require_recent_sign_in(now)
     row = audit_row(AuditType.MFA_RESET, at=now, origin=origin, actor=actor, target=user)
-    if not await _change({"_id": user_id, "mfaEnabled": True}, _OFF, row):
+    notice = partial(verifier.mail.post, mfa_reset(user, origin, now))
+    if not await _change({"_id": user_id, "mfaEnabled": True}, _OFF, row, notice):
         raise MfaNotOn
-    verifier.mail.post(mfa_reset(user, origin, now))
 
 
 async def encrypt_anew(secrets: SecretBox) -> tuple[int, int]:
@@ -181,10 +184,8 @@ async def encrypt_anew(secrets: SecretBox) -> tuple[int, int]:
     return renewed, unreadable
 
 
-async def _change(
-    where: Row, change: Row, audit: Row, remember: Callable[[AsyncClientSession], Awaitable[None]] | None = None
-) -> bool:
-    """Changes the one account that is as `where` says, and tells of it in the audit log; False if it is not so."""
+async def _change(where: Row, change: Row, audit: Row, notice: _Write, remember: _Write | None = None) -> bool:
+    """Changes the one account that is as `where` says, and tells the audit log and the owner; False if it is not so."""
 
     async def body(session: AsyncClientSession) -> None:
         if remember is not None:
@@ -193,6 +194,7 @@ async def _change(
         if outcome.matched_count == 0:
             raise _NotAsExpected
         await record_audit(audit, session)
+        await notice(session)
 
     try:
         await transaction(User, body)

@@ -9,17 +9,16 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.accounts.actor import Actor, Origin
-from app.accounts.audit import AuditEntry, AuditType, audit_row, record_audit
+from app.accounts.audit import AuditType, audit_row, record_audit
 from app.accounts.documents import PasswordReset, Session, User
 from app.accounts.errors import InvalidCredentials, InvalidResetToken
 from app.accounts.messages import address_of, password_changed, password_reset_link, password_was_reset
 from app.accounts.passwords import weakness
 from app.accounts.queries import user_by_username
 from app.accounts.schemas import ForgotRequest, PasswordChange, ResetRequest
-from app.platform.commit import Insert, commit
+from app.mail.outbox import Outbox
 from app.platform.errors import FieldError, InvalidInput
 from app.platform.idempotency import Once
-from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
 from app.platform.wire import JsonObject, Row
 
@@ -29,6 +28,8 @@ RESET_TTL = timedelta(hours=1)
 # More than that in the time that a link is good, and somebody else is filling a mailbox.
 MAX_LINKS = 3
 _TOKEN_PREFIX, _TOKEN_BYTES = "pr_", 32
+# Whom a link is made for that nobody gets, so that it takes as long.
+_NOBODY: Row = {"username": "nobody", "email": "nobody@example.com"}
 
 
 async def change_password(
@@ -66,9 +67,9 @@ async def change_password(
         await collection_of(Session).update_one({"_id": actor.credential_id}, own, session=session)
         await collection_of(PasswordReset).delete_one({"_id": actor.id}, session=session)
         await record_audit(audit, session)
+        await verifier.mail.post(password_changed(user, origin, now), session)
 
     await transaction(User, write)
-    verifier.mail.post(password_changed(user, origin, now))
 
 
 async def request_reset(
@@ -82,12 +83,20 @@ async def request_reset(
     request = ForgotRequest.parse(body)
     user = await user_by_username(request.username)
     audit = audit_row(AuditType.PASSWORD_RESET_REQUESTED, at=now, origin=origin, target=user)
-    # Before the link: a repeated request must not void the one that the first has mailed.
-    await commit([Insert(AuditEntry, audit)], once=once, result=None)
-    if user is None or user.get("active") is False or address_of(user) is None:
-        await _store_link(ObjectId(), now)
-    elif token := await _store_link(user["_id"], now):
-        mail.post(password_reset_link(user, f"{public_url}/reset-password#token={token}", origin, now))
+    is_reachable = user is not None and user.get("active") is not False and address_of(user) is not None
+    account = user if user and is_reachable else {"_id": ObjectId(), **_NOBODY}
+
+    async def write(session: AsyncClientSession) -> None:
+        if once is not None:
+            await once.remember(None, session)
+        await record_audit(audit, session)
+        token = _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+        is_new = await _store_link(account["_id"], token, now, session)
+        message = password_reset_link(account, f"{public_url}/reset-password#token={token}", origin, now)
+        is_decoy = not (is_reachable and is_new)
+        await mail.post(message, session, good_until=now + RESET_TTL, is_decoy=is_decoy)
+
+    await transaction(PasswordReset, write)
 
 
 async def reset_password(
@@ -119,28 +128,27 @@ async def reset_password(
             raise InvalidResetToken
         await collection_of(Session).delete_many({"userId": user["_id"]}, session=session)
         await record_audit(audit, session)
+        await verifier.mail.post(password_was_reset(user, origin, now), session)
 
     await transaction(User, write)
     await verifier.forgive(user["username"], origin)
-    verifier.mail.post(password_was_reset(user, origin, now))
 
 
-async def _store_link(user_id: ObjectId, now: datetime) -> str | None:
-    """The token of a new link, in place of the account's last one; None after too many, and the last one stays good."""
-    token = _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+async def _store_link(user_id: ObjectId, token: str, now: datetime, session: AsyncClientSession) -> bool:
+    """Puts a new link in place of the account's last one; False after too many, and the last one stays good."""
     digest = _digest(token)
     recent = {"$filter": {"input": {"$ifNull": ["$mailedAt", []]}, "cond": {"$gt": ["$$this", now - RESET_TTL]}}}
     is_one_too_many = {"$gte": [{"$size": "$mailedAt"}, MAX_LINKS]}
     new: Row = {"digest": digest, "expiresAt": now + RESET_TTL, "mailedAt": {"$concatArrays": ["$mailedAt", [now]]}}
     kept = {name: {"$cond": [is_one_too_many, f"${name}", value]} for name, value in new.items()}
-    # Of two that make the row at the same moment, the server lets the second try again by itself.
     row = await collection_of(PasswordReset).find_one_and_update(
         {"_id": user_id},
         [{"$set": {"mailedAt": recent}}, {"$set": kept}],
         upsert=True,
         return_document=ReturnDocument.AFTER,
+        session=session,
     )
-    return token if row and row["digest"] == digest else None
+    return bool(row and row["digest"] == digest)
 
 
 def _digest(token: str) -> bytes:

@@ -16,9 +16,9 @@ from app.accounts.passwords import PasswordPool
 from app.accounts.queries import get_user
 from app.accounts.roles import Permission, Role, role_of
 from app.accounts.schemas import ProfilePatch, Registration, UserCreate, UserPatch
+from app.mail.outbox import Outbox
 from app.platform.commit import Insert, commit
 from app.platform.idempotency import Once
-from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
 from app.platform.sequence import Counter
 from app.platform.wire import JsonObject, Row
@@ -123,13 +123,13 @@ async def change_profile(actor: Actor, body: JsonObject, origin: Origin, *, mail
         actor.require_recent_sign_in(now)
     patch = ProfilePatch.parse(body).given()
 
-    async def write(session: AsyncClientSession) -> tuple[Row, Row]:
+    async def write(session: AsyncClientSession) -> Row:
         before = await get_user(actor.id, session)
-        return before, await _change(actor, before, patch, origin, now, session)
+        after = await _change(actor, before, patch, origin, now, session)
+        await _tell_old_address(before, after, mail, origin, now, session)
+        return after
 
-    before, after = await transaction(User, write)
-    _tell_old_address(before, after, mail, origin, now)
-    return after
+    return await transaction(User, write)
 
 
 async def change_user(
@@ -147,18 +147,18 @@ async def change_user(
     patch = UserPatch.parse(body).given()
     is_weaker = patch.get("role", Role.ADMIN) != Role.ADMIN or patch.get("active") is False
 
-    async def write(session: AsyncClientSession) -> tuple[Row, Row]:
+    async def write(session: AsyncClientSession) -> Row:
         # Read in here: somebody may be making an Admin of them at this moment.
         before = await get_user(user_id, session)
         if is_weaker and role_of(before) == Role.ADMIN:
             await _require_other_admin(user_id, session)
         if patch.get("active") is False:
             await collection_of(Session).delete_many({"userId": user_id}, session=session)
-        return before, await _change(actor, before, patch, origin, now, session)
+        after = await _change(actor, before, patch, origin, now, session)
+        await _tell_old_address(before, after, mail, origin, now, session)
+        return after
 
-    before, after = await transaction(User, write)
-    _tell_old_address(before, after, mail, origin, now)
-    return after
+    return await transaction(User, write)
 
 
 async def delete_user(actor: Actor, user_id: ObjectId, origin: Origin, *, now: datetime) -> None:
@@ -208,9 +208,11 @@ def _audited(before: Row, after: Row) -> Iterator[tuple[AuditType, Row]]:
         yield AuditType.ACCOUNT_EMAIL_CHANGED, {"email": {"from": before.get("email"), "to": after.get("email")}}
 
 
-def _tell_old_address(before: Row, after: Row, mail: Outbox, origin: Origin, now: datetime) -> None:
+async def _tell_old_address(
+    before: Row, after: Row, mail: Outbox, origin: Origin, now: datetime, session: AsyncClientSession
+) -> None:
     if before.get("email") != after.get("email"):
-        mail.post(email_changed(before, origin, now))
+        await mail.post(email_changed(before, origin, now), session)
 
 
 async def _require_other_admin(user_id: ObjectId, session: AsyncClientSession) -> None:

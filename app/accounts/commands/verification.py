@@ -26,8 +26,8 @@ from app.accounts.queries import get_user
 from app.accounts.recovery import code_digest
 from app.accounts.schemas import Proof, SecondFactor
 from app.accounts.totp import matching_step
+from app.mail.outbox import Outbox
 from app.platform.attempts import Attempts, Rule
-from app.platform.mail import Outbox
 from app.platform.mongo import collection_of, transaction
 from app.platform.ratelimit import caller_of
 from app.platform.secretbox import SecretBox
@@ -126,13 +126,12 @@ class Verifier:
                 await self._use_recovery_code(user, factor.recovery_code, session)
                 row = audit_row(AuditType.MFA_RECOVERY_CODE_USED, at=now, origin=origin, target=user)
                 await record_audit(row, session)
+                await self.mail.post(recovery_code_used(user, origin, now), session)
             return await change(session)
 
         counted = await self.begin_code(user, origin, now)
         result = await transaction(User, body)
         await self.code_was_right(counted, now)
-        if factor.recovery_code is not None:
-            self.mail.post(recovery_code_used(user, origin, now))
         return result
 
     async def begin_code(self, user: Row, origin: Origin, now: datetime) -> Counted:
