@@ -22,7 +22,7 @@ from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Sessio
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.analytics import projector
-from app.analytics.backfill import fill_up
+from app.analytics.backfill import count_for, fill_up
 from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
 from app.events.consume import ConsumerRow, Handler, begin_at_end, consume
 from app.events.cursor import Cursors
@@ -68,6 +68,8 @@ CONSUMERS: dict[str, Handler] = {projector.CONSUMER: projector.project, "notific
 # /healthz from answering.
 FIRST_TRY_S = 6
 RETRY_S = 1
+# How long a start may take the longer for an old database to have its figures from the first request on.
+COUNT_S = 2.0
 STOP_S = 5
 
 
@@ -249,6 +251,7 @@ async def _prepare(
             await _open_first_admin(settings, passwords)
             for name in CONSUMERS:
                 await begin_at_end(name, events)
+            await count_for(COUNT_S)
         except PyMongoError as error:
             logger.warning("the database is not ready", extra={"reason": type(error).__name__})
         except Exception:  # whatever it is, a service that stays unready must say why

@@ -222,6 +222,12 @@ class Service:
         self._process = None
         return code
 
+    def end(self) -> None:
+        """Lets it finish, so that no transaction of its stands in the way of who uses the database afterwards."""
+        if self._process is not None:
+            self.ask_to_end()
+            self.wait()
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

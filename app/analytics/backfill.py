@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Few, where requests wait for the same event loop; and each has to get its turn between two changes of the same sums.
 FEW = 100
+# What takes some tenths of a second.
+MANY = 500
 RETRY_S = 1.0
 _PLACE = "backfill"
 _NEW_PLACE: Row = {"last": None, "tickets": 0, "isDone": False, "isEmptying": False}
@@ -39,14 +41,17 @@ class Overtaken(Exception):
     """Another process counted some of the same tickets meanwhile; nothing was written."""
 
 
-async def is_complete() -> bool:
-    """Whether all tickets from before are counted. Until then the figures are of some of them."""
-    return (await read_place())["isDone"] is True
-
-
 async def read_place() -> Row:
     """The stored row of `StatsProgress`."""
     return await collection_of(StatsProgress).find_one({"_id": _PLACE}) or _NEW_PLACE
+
+
+async def count_for(seconds: float) -> None:
+    """Counts what can be counted in so long, before there are requests to hold up: all of a small database."""
+    deadline = time.monotonic() + seconds
+    with suppress(Conflict):  # another process is at it
+        while time.monotonic() < deadline and not await backfill(MANY):
+            pass
 
 
 async def fill_up() -> None:

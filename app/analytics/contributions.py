@@ -28,7 +28,7 @@ from bson import ObjectId
 
 from .documents import Dim
 from .facts import Facts, Outcome
-from .period import QUARTER, Grain
+from .period import QUARTER, Grain, slot_name
 from .sketch import bucket_of
 
 # When, of what, how much.
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
     dim: Dim
     value: ObjectId | str | None
-    priority: str | None
+    priority: str
     grain: Grain
     start: datetime | None
 
@@ -92,8 +92,7 @@ def by_cell(facts: Facts) -> Iterator[tuple[Cell, Mapping[str, int]]]:
     dims = [(Dim.ALL, None), (Dim.AGENT, facts.agent), *((Dim.TAG, tag) for tag in facts.tags)]
     for (grain, start), amounts in periods.items():
         for dim, value in dims:
-            for priority in (None, facts.priority):
-                yield Cell(dim, value, priority, grain, start), amounts
+            yield Cell(dim, value, facts.priority, grain, start), amounts
 
 
 def without_zeros(sums: Sums) -> Sums:
@@ -105,23 +104,21 @@ def _by_period(contributed: Iterable[Contribution]) -> dict[_Period, dict[str, i
     """The amounts by stretch of time and path in a cell."""
     periods: dict[_Period, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for at, measure, amount in contributed:
-        name, dot, bucket = measure.partition(".")
-        total = f"{name}.t{dot}{bucket}"
-        periods[Grain.ALL, None][total] += amount
+        periods[Grain.ALL, None][measure] += amount
         if at is not None:
             month, day, slot = _place_of(at)
-            periods[Grain.MONTH, month][total] += amount
-            periods[Grain.DAY, day][total] += amount
-            periods[Grain.DAY, day][f"{name}.s.{slot}{dot}{bucket}"] += amount
+            periods[Grain.MONTH, month][measure] += amount
+            periods[Grain.DAY, day][measure] += amount
+            periods[Grain.QUARTERS, day][f"{slot}.{measure}"] += amount
     return periods
 
 
 # A ticket has few instants, each in several measures.
 @lru_cache(maxsize=8)
-def _place_of(at: datetime) -> tuple[datetime, datetime, int]:
+def _place_of(at: datetime) -> tuple[datetime, datetime, str]:
     """The beginnings of the month and the day, and the quarter of an hour of that day."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return day.replace(day=1), day, (at - day) // QUARTER
+    return day.replace(day=1), day, slot_name((at - day) // QUARTER)
 
 
 def _life(facts: Facts) -> Iterator[Contribution]:

@@ -1,8 +1,9 @@
 """What is stored about tickets as figures: sums per cell, the facts that each ticket was counted by, and a place.
 
-A cell holds, for every measure, `{"t": total, "s": {"<slot>": amount}}`; slots only in cells of a day: the quarters of
-an hour of the UTC day, "0" to "95". Measures that are counts per bucket have the bucket below that, as in
-`resolutionBuckets.t.41` and `resolutionBuckets.s.7.41`. Zeros may remain. The measures are `contributions`'s.
+A cell holds a sum for every measure, or one per bucket below it, as in `resolutionBuckets.41`. That of the quarters of
+a day has the same once more for each quarter of an hour, `q0` to `q95`: `q7.created`, `q7.resolutionBuckets.41`. It is
+apart from the day's own, because it is much larger and seldom read. Zeros may remain. The measures are
+`contributions`'s.
 """
 
 from datetime import datetime
@@ -34,8 +35,7 @@ class CellId(BaseModel):
     dim: Dim
     value: ObjectId | str | None
     """The agent's id, None for unassigned tickets; or the tag."""
-    priority: str | None
-    """None: of any priority."""
+    priority: str
     grain: Grain
     start: datetime | None
     """The first instant of the month or day, in UTC."""

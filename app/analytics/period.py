@@ -23,6 +23,8 @@ class Grain(StrEnum):
     ALL = "all"
     MONTH = "month"
     DAY = "day"
+    QUARTERS = "quarters"
+    """Each quarter of an hour of one day, in one row."""
 
 
 class Interval(StrEnum):
@@ -140,7 +142,8 @@ def cover(first: int | None, last: int | None) -> Cover:
 def union(covers: Collection[Cover]) -> list[Span]:
     """The sums to read for all of these, days that only parts are wanted of included; none twice."""
     wanted = {span for stretch in covers for span in stretch.spans}
-    wanted |= {Span(Grain.DAY, part.day, part.day + 1) for stretch in covers for part in stretch.parts}
+    for part in (part for stretch in covers for part in stretch.parts):
+        wanted |= {Span(grain, part.day, part.day + 1) for grain in _grains_of(part)}
     found: list[Span] = []
     for span in sorted(wanted, key=lambda span: (span.grain, -inf if span.first is None else span.first)):
         if found and found[-1].reaches(span):
@@ -148,6 +151,15 @@ def union(covers: Collection[Cover]) -> list[Span]:
         else:
             found.append(span)
     return found
+
+
+def _grains_of(part: Part) -> tuple[Grain, ...]:
+    return (Grain.DAY, Grain.QUARTERS) if part.is_rest else (Grain.QUARTERS,)
+
+
+def slot_name(slot: int) -> str:
+    """What a quarter of an hour is called in the row of its day: `q0` to `q95`."""
+    return f"q{slot}"
 
 
 def slices(first: int, last: int, zone: tzinfo, interval: Interval) -> Iterator[Slice]:

@@ -190,7 +190,7 @@ def _counted(question: Question, series: list[Slice], rows: Rows, measures: Meas
 
 async def _first_figure(question: Question, measures: Measures) -> int | None:
     """The quarter that the first day of UTC with any figure begins with."""
-    has_any: list[Row] = [{f"{measure}.t": {"$gt": 0}} for measure in measures]
+    has_any: list[Row] = [{measure: {"$gt": 0}} for measure in measures]
     days = _match(_cell(question), [Cover((Span(Grain.DAY, None, None),))])
     first: list[Row] = [{"$sort": {"_id.start": 1}}, {"$limit": 1}, {"$project": {"_id": 1}}]
     rows = await _read([days, {"$match": {"$or": has_any}}, *first], BY_VALUE)
@@ -215,7 +215,9 @@ async def _read(pipeline: list[Row], index: str) -> list[Row]:
 
 def _cell(question: Question) -> Row:
     """The filter of the tickets that are asked about; of a report on each agent or tag, of all of these."""
-    where: Row = {"_id.dim": question.dim, "_id.priority": question.priority}
+    where: Row = {"_id.dim": question.dim}
+    if question.priority is not None:
+        where["_id.priority"] = question.priority
     return {**where, "_id.value": question.value} if question.is_filtered or question.dim is Dim.ALL else where
 
 

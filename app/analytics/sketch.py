@@ -1,7 +1,7 @@
 """Quantiles of durations from counts per logarithmic bucket, which can be added and subtracted.
 
 The buckets are DDSketch's (Masson, Rim, Lee 2019): bucket k holds the durations above g^(k-1) ms and up to g^k ms, so
-that its estimate is off by `RELATIVE_ERROR` at most. The libraries for it keep their counts in memory and can't subtract.
+that its estimate is off by `RELATIVE_ERROR` at most. The libraries for it keep their counts in memory, and add only.
 """
 
 import math

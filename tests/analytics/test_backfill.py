@@ -11,7 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import AutoReconnect
 
 from app.analytics import backfill as module
-from app.analytics.backfill import backfill, fill_up, is_complete, read_place, start_over
+from app.analytics.backfill import backfill, fill_up, read_place, start_over
 from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
 from app.analytics.projector import CONSUMER, project, save
 from app.analytics.recount import Comparison, compare
@@ -43,10 +43,10 @@ async def tell(events: list[Row]) -> None:
 
 
 async def test_an_empty_database_is_done_at_once(database: None) -> None:
-    assert not await is_complete()
+    assert not (await read_place())["isDone"]
     await fill_up()
 
-    assert await is_complete()
+    assert (await read_place())["isDone"]
     assert await compare(1) == SAME
 
 
@@ -70,7 +70,7 @@ async def test_goes_on_where_it_was_stopped(database: None, monkeypatch: pytest.
         with pytest.raises(LookupError):
             await backfill(10)
         assert (await read_place())["tickets"] == place == await collection_of(StatsTicket).count_documents({})
-        assert not await is_complete()
+        assert not (await read_place())["isDone"]
     while not await backfill(10):
         pass
 
@@ -141,7 +141,7 @@ async def test_the_consumer_may_come_in_between(database: None, monkeypatch: pyt
     with monkeypatch.context() as slow:
         slow.setattr(module, "_find_out", be_slow)
         assert not await backfill(10)
-    assert not await is_complete()
+    assert not (await read_place())["isDone"]
     assert await backfill(10)
 
     assert await compare(1) == SAME
@@ -163,7 +163,7 @@ async def test_an_outage_is_waited_for(
     monkeypatch.setattr(module, "_find_out", fail_at_first)
     await fill_up()
 
-    assert await is_complete()
+    assert (await read_place())["isDone"]
     assert [record.__dict__["reason"] for record in caplog.records] == ["AutoReconnect", "Conflict"]
 
 
@@ -172,7 +172,7 @@ class TestStartingOver:
         await begin_at_end(CONSUMER, app.state["events"])
         lives = some_lives(30)
         await store(*lives)
-        await collection_of(StatsCell).insert_one({"_id": {"dim": "wrong"}, "created": {"t": 7}})
+        await collection_of(StatsCell).insert_one({"_id": {"dim": "wrong"}, "created": 7})
         consuming = asyncio.create_task(consume(CONSUMER, app.state["events"], app.state["follower"], project))
         try:
             for round_ in range(3):
@@ -213,7 +213,7 @@ class TestStartingOver:
         for refused in (start_over(), backfill(10)):
             with pytest.raises(Conflict):
                 await refused
-        assert not await is_complete()
+        assert not (await read_place())["isDone"]
 
         # Once it can be taken for dead.
         await collection_of(ConsumerRow).update_one({"_id": CONSUMER}, {"$set": {"heldUntil": BIRTH}})

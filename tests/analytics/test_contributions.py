@@ -108,18 +108,16 @@ def test_every_kind_of_cell_gets_them() -> None:
     life = Life(tags=["a", "b", "a"], assignedTo=AGENTS[0], priority=Priority.HIGH)
     found = difference([(None, replay(life.ticket, life.events))])
 
-    total = {"created.t": 1, "open.t": 1}
+    total = {"created": 1, "open": 1}
     amounts = {
         (Grain.ALL, None): total,
         (Grain.MONTH, MONTH): total,
-        (Grain.DAY, DAY): total | {"created.s.95": 1, "open.s.95": 1},
+        (Grain.DAY, DAY): total,
+        (Grain.QUARTERS, DAY): {"q95.created": 1, "q95.open": 1},
     }
     dims = [("all", None), ("agent", AGENTS[0]), ("tag", "a"), ("tag", "b")]
     assert found == {
-        Cell(Dim(dim), value, priority, *period): paths
-        for dim, value in dims
-        for priority in (None, "High")
-        for period, paths in amounts.items()
+        Cell(Dim(dim), value, "High", *period): paths for dim, value in dims for period, paths in amounts.items()
     }
 
 
@@ -132,8 +130,8 @@ def test_slots_are_quarters_of_an_hour(at: str, slot: int) -> None:
 
     found = difference([(None, replay(life.ticket, life.events))])
 
-    day = found[Cell(Dim.ALL, None, None, Grain.DAY, datetime(2024, 2, 29, tzinfo=UTC))]
-    assert day == {"created.t": 1, f"created.s.{slot}": 1, "open.t": 1, f"open.s.{slot}": 1}
+    quarters = found[Cell(Dim.ALL, None, "Medium", Grain.QUARTERS, datetime(2024, 2, 29, tzinfo=UTC))]
+    assert quarters == {f"q{slot}.created": 1, f"q{slot}.open": 1}
 
 
 def test_buckets_lie_below_their_measure() -> None:
@@ -143,14 +141,14 @@ def test_buckets_lie_below_their_measure() -> None:
     found = difference([(None, replay(life.ticket, life.events))])
 
     # A day later it is February.
-    day = found[Cell(Dim.ALL, None, None, Grain.DAY, datetime(2026, 2, 1, tzinfo=UTC))]
-    assert {path for path in day if path.startswith("resolution")} == {
-        *("resolutionMs.t", "resolutionMs.s.95"),
-        *(f"resolutionBuckets.t.{bucket}", f"resolutionBuckets.s.95.{bucket}"),
+    cell = Cell(Dim.ALL, None, "Medium", Grain.DAY, datetime(2026, 2, 1, tzinfo=UTC))
+    assert {path for path in found[cell] if path.startswith("resolution")} == {
+        *("resolutionMs", f"resolutionBuckets.{bucket}"),
     }
+    assert f"q95.resolutionBuckets.{bucket}" in found[cell._replace(grain=Grain.QUARTERS)]
     undated = old(status="Resolved")
     cells = difference([(None, replay(undated.ticket, []))])
-    assert {cell.grain for cell, paths in cells.items() if "resolvedUndated.t" in paths} == {Grain.ALL}
+    assert {cell.grain for cell, paths in cells.items() if "resolvedUndated" in paths} == {Grain.ALL}
 
 
 @settings(deadline=None)

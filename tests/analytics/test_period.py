@@ -21,6 +21,7 @@ from app.analytics.period import (
     local_day,
     quarter_of,
     slices,
+    slot_name,
     start_of,
     union,
 )
@@ -55,14 +56,13 @@ def stored(counts: Iterable[Count]) -> list[Row]:
     rows: dict[tuple[Grain, datetime | None], Row] = {}
     for at, name in counts:
         midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-        slot = str((at - midnight) // QUARTER)
-        starts = {Grain.ALL: None, Grain.MONTH: midnight.replace(day=1), Grain.DAY: midnight}
+        slot = slot_name((at - midnight) // QUARTER)
+        month = midnight.replace(day=1)
+        starts = {Grain.ALL: None, Grain.MONTH: month, Grain.DAY: midnight, Grain.QUARTERS: midnight}
         for grain, start in starts.items():
             row = rows.setdefault((grain, start), {"_id": {"grain": grain, "start": start}})
             measure, _, bucket = name.partition(".")
-            _add(row.setdefault(measure, {}), "t", bucket)
-            if grain is Grain.DAY:
-                _add(row[measure].setdefault("s", {}), slot, bucket)
+            _add(row.setdefault(slot, {}) if grain is Grain.QUARTERS else row, measure, bucket)
     return list(rows.values())
 
 
@@ -204,15 +204,17 @@ def test_covers_are_few() -> None:
         (day + 64, (92, 93, 94, 95), True),
     ]
     assert list(projection(("open",), [stretch])) == [
-        "open.t",
-        *(f"open.s.{slot}" for slot in (0, 1, 2, 3, 92, 93, 94, 95)),
+        "open",
+        *(f"q{slot}.open" for slot in (0, 1, 2, 3, 92, 93, 94, 95)),
     ]
     assert union([stretch, cover(first + DAY, last), cover(None, 7)]) == [
-        Span(Grain.DAY, 0, 1),
         Span(Grain.DAY, day - 1, day + 1),
         Span(Grain.DAY, day + 63, day + 65),
         Span(Grain.MONTH, None, 0),
         Span(Grain.MONTH, day + 1, day + 63),
+        Span(Grain.QUARTERS, 0, 1),
+        Span(Grain.QUARTERS, day - 1, day + 1),
+        Span(Grain.QUARTERS, day + 64, day + 65),
     ]
     assert cover(None, None) == Cover((Span(Grain.ALL, None, None),))
     assert cover(None, DAY * 40) == Cover((Span(Grain.MONTH, None, 31), Span(Grain.DAY, 31, 40)))

@@ -14,7 +14,7 @@ from app.accounts.roles import Role
 from app.main import app as application
 from tests.browser import Visit, launched
 from tests.factories.accounts import PASSWORD
-from tests.services import NO_TLS, Service, person
+from tests.services import NO_TLS, Service, person, running
 
 PAGES = ("/docs", "/redoc")
 TYPES = {"js": "text/javascript", "css": "text/css", "png": "image/png"}
@@ -63,11 +63,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def service(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(mongodb_uri.replace("/test_", "/pages_"), tmp_path_factory.mktemp("pages") / "output")
-    try:
-        service.start()
+    with running(service):
         yield service
-    finally:
-        service.kill()
 
 
 @pytest.fixture

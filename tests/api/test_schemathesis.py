@@ -18,10 +18,10 @@ from tests.factories.tickets import open_ticket
 FUZZ = Path(__file__).parents[2] / "scripts" / "fuzz"
 # Each phase is gone through by some role, and every role goes through some; the seeds are new in every run.
 EFFORT = {
-    "nobody": ["--examples", "5", "--phases", "examples,coverage"],
-    "customer": ["--examples", "3", "--phases", "examples,fuzzing"],
-    "agent": ["--examples", "3", "--phases", "examples,fuzzing"],
-    "admin": ["--examples", "3", "--phases", "coverage"],
+    "nobody": ["--examples", "2", "--phases", "examples,coverage"],
+    "customer": ["--examples", "2", "--phases", "examples,fuzzing"],
+    "agent": ["--examples", "2", "--phases", "examples,fuzzing"],
+    "admin": ["--examples", "2", "--phases", "coverage"],
 }
 ODD_REFERENCES = [
     "%00",

@@ -1,26 +1,25 @@
 """A mongod that may be hurt, and services on it; healed after each test."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.accounts.roles import Role
-from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, wait_until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, running, wait_until
 
+DATABASE = "patient"
 TWINS_DATABASE = "twins"
 
 
 @pytest.fixture(scope="session")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """This worker's mongod for hurting."""
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"))
-    try:
+    with closing(Mongod(tmp_path_factory.mktemp("mongod"))) as mongod:
         mongod.start()
         yield mongod
-    finally:
-        mongod.close()
 
 
 @pytest.fixture
@@ -33,23 +32,46 @@ def mongod(patient: Mongod) -> Iterator[Mongod]:
         patient.start()
 
 
+@pytest.fixture(scope="session")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A server that remembers a few megabytes of operations, and forgets at its checkpoints: one a second."""
+    with closing(Mongod(tmp_path_factory.mktemp("forgetful"), "--oplogSize", "1", "--syncdelay", "1")) as mongod:
+        mongod.start()
+        yield mongod
+
+
 @pytest.fixture
-def rows(mongod: Mongod, request: pytest.FixtureRequest) -> Rows:
-    """The test's own database, read behind the service's back."""
-    name = "".join(letter for letter in request.node.name if letter.isalnum())[:60]
-    mongod.client.drop_database(name)
-    return mongod.client[name]
+def rows(mongod: Mongod) -> Rows:
+    """An empty database, read behind the service's back. Its indexes are left, since they take long to make."""
+    database = mongod.client[DATABASE]
+    for name in database.list_collection_names():
+        database[name].delete_many({})
+    return database
 
 
 @pytest.fixture
 def service(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
-    """The service on the test's own database, ready."""
-    started = Service(mongod.uri(rows.name), tmp_path / "service.log")
-    try:
-        started.start()
-        yield started
-    finally:
-        started.kill()
+    """The service on the test's database, ready."""
+    service = Service(mongod.uri(rows.name), tmp_path / "service.log")
+    with running(service):
+        yield service
+
+
+@pytest.fixture
+def impatient(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
+    """The service on the test's database, sooner at the end of its patience; ready."""
+    service = Service(mongod.uri(rows.name), tmp_path / "impatient.log")
+    service.program = "tests.faults.impatient"
+    with running(service):
+        yield service
+
+
+@pytest.fixture
+def other(service: Service, mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
+    """Another process of it."""
+    other = Service(mongod.uri(rows.name), tmp_path / "other.log")
+    with running(other):
+        yield other
 
 
 @pytest.fixture
@@ -68,13 +90,8 @@ async def client(service: Service, admin: Person) -> AsyncIterator[httpx.AsyncCl
 def started_twins(patient: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
     logs = tmp_path_factory.mktemp("twins")
     one, other = (Service(patient.uri(TWINS_DATABASE), logs / name) for name in ("one.log", "other.log"))
-    try:
-        one.launch()
-        other.launch()
+    with running(one, other):
         yield one, other
-    finally:
-        one.kill()
-        other.kill()
 
 
 @pytest.fixture

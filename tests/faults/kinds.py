@@ -22,7 +22,7 @@ class Taken:
 
 
 async def every_kind(
-    client: httpx.AsyncClient, admin: Person, ticket_id: str, other_ticket_id: str
+    client: httpx.AsyncClient, admin: Person, ticket_id: str, other_ticket_id: str, *, key: str = "meanwhile"
 ) -> dict[str, Taken]:
     """The answers, asked for at the same time; two tickets, so that the writes are not in each other's way."""
     body = {"title": "Asked", "description": "Meanwhile"}
@@ -33,7 +33,7 @@ async def every_kind(
         "list": client.get("/api/tickets"),
         "get": client.get(f"/api/tickets/{ticket_id}"),
         "create": client.post("/api/tickets", json=body),
-        "keyed create": client.post("/api/tickets", json=body, headers={"Idempotency-Key": "meanwhile"}),
+        "keyed create": client.post("/api/tickets", json=body, headers={"Idempotency-Key": key}),
         "patch": client.patch(f"/api/tickets/{ticket_id}", json={"title": "Meanwhile"}),
         "bulk": client.post("/api/tickets/bulk", json=bulk),
     }

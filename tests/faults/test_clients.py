@@ -12,7 +12,7 @@ from tests.faults.slow import SlowRequest
 from tests.services import Person, Rows, Service, until
 
 BODY = {"title": "Never mind", "description": "Its sender may be gone"}
-LOGINS = 100
+LOGINS = 40
 
 
 class TestDisconnect:
@@ -33,7 +33,7 @@ class TestDisconnect:
     ) -> None:
         ticket = await open_ticket(client)
         path = f"/api/tickets/{ticket['id']}"
-        for number in range(20):
+        for number in range(5):
             bulk = {"ids": [ticket["id"]], "patch": {"title": f"Bulk title {number}"}}
             requests: list[tuple[str, str, dict[str, Any]]] = [
                 ("POST", "/api/tickets", BODY),

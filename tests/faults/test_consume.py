@@ -1,12 +1,11 @@
 """Processes that follow and consume the event log die or stand still, or the database does: all is handled, once."""
 
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from app.events.cursor import LogPosition
 from tests.factories.events import event_row
 from tests.faults.reader import NAME
-from tests.services import CHECKOUT, TRANSACTION_LIFETIME_S, Mongod, Rows, wait_until
+from tests.programs import launch
+from tests.services import TRANSACTION_LIFETIME_S, Mongod, Rows, wait_until
 
 LEASE_S = 1
 # What a process may need on a busy machine to find out and to act.
@@ -29,17 +29,16 @@ PAUSE_S = 0.002
 class Reader:
     """A process that follows and consumes the event log."""
 
-    def __init__(self, uri: str, directory: Path) -> None:
-        self._told, self._said = directory / "told", directory / "said"
-        directory.mkdir()
-        command = [sys.executable, "-m", "tests.faults.reader", uri, str(LEASE_S)]
-        with self._told.open("wb") as told, self._said.open("wb") as said:
-            self._process = subprocess.Popen(command, cwd=CHECKOUT, stdout=told, stderr=said)
+    def __init__(self, uri: str, output: Path) -> None:
+        self._output = output
+        self._process = launch("tests.faults.reader", uri, str(LEASE_S), environment=os.environ, output=output)
+        assert self._process.pid is not None
         self.pid = self._process.pid
 
     def told(self) -> list[list[str]]:
         """What its follower has told."""
-        return [orjson.loads(line) for line in self._told.read_bytes().splitlines(keepends=True) if b"\n" in line]
+        lines = self._output.read_bytes().splitlines(keepends=True) if self._output.exists() else []
+        return [orjson.loads(line) for line in lines if line.startswith(b"[") and line.endswith(b"\n")]
 
     def events(self) -> list[str]:
         return [words[1] for words in self.told() if words[0] == "event"]
@@ -48,18 +47,18 @@ class Reader:
         return self.told().count(["restarted"])
 
     def said(self) -> str:
-        """What it has logged."""
-        return self._said.read_text()
+        """All of it, its log included."""
+        return self._output.read_text()
 
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
 
-    def is_running(self) -> bool:
-        return self._process.poll() is None
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.join()
 
 
 class Readers:
@@ -145,11 +144,8 @@ class Writer:
 
 @pytest.fixture
 def readers(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Readers]:
-    readers = Readers(mongod, rows, tmp_path)
-    try:
+    with closing(Readers(mongod, rows, tmp_path)) as readers:
         yield readers
-    finally:
-        readers.close()
 
 
 def test_a_process_that_dies_is_replaced_within_the_lease(readers: Readers, rows: Rows) -> None:
@@ -157,16 +153,14 @@ def test_a_process_that_dies_is_replaced_within_the_lease(readers: Readers, rows
     writer.add(5)
     readers.start(3)
     with writer.at_work():
-        for _ in range(2):
-            progress = readers.handled() + 100
-            wait_until(lambda goal=progress: readers.handled() >= goal)  # type: ignore[misc]
-            holder = readers.holder()
-            holder.kill()
-            died_at = time.monotonic()
-            wait_until(lambda dead=holder: readers.holder() is not dead)  # type: ignore[misc]
-            # A dead process' transaction is the database's to drop.
-            assert time.monotonic() - died_at < max(LEASE_S, TRANSACTION_LIFETIME_S) + SLACK_S
-        writer.progress(100)
+        wait_until(lambda: readers.handled() >= 50)
+        dead = readers.holder()
+        dead.kill()
+        died_at = time.monotonic()
+        wait_until(lambda: readers.holder() is not dead)
+        # A dead process' transaction is the database's to drop.
+        assert time.monotonic() - died_at < max(LEASE_S, TRANSACTION_LIFETIME_S) + SLACK_S
+        writer.progress(50)
     wait_until(lambda: readers.handled() >= len(writer.events))
 
     assert readers.times() == dict.fromkeys(writer.events, 1)
@@ -178,11 +172,10 @@ def test_the_death_of_the_database_loses_and_repeats_nothing(mongod: Mongod, rea
     one, other = readers.start(2)
     writer = Writer(rows)
     with writer.at_work():
-        for _ in range(2):
-            writer.progress(100)
-            mongod.kill()
-            mongod.start()
-        writer.progress(100)
+        writer.progress(50)
+        mongod.kill()
+        mongod.start()
+        writer.progress(50)
     rows.users.update_one({"_id": user}, {"$set": {"role": "Agent"}})
     writer.add()
     wait_until(lambda: readers.handled() >= len(writer.events))
@@ -216,26 +209,14 @@ def test_another_database_is_read_from_its_beginning(mongod: Mongod, readers: Re
     assert reader.events()[told_before:] == writer.events[10:]
 
 
-@pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Mongod]:
-    """A server that remembers a few megabytes of operations, and forgets at its checkpoints: one a second."""
-    mongod = Mongod(tmp_path / "forgetful", "--oplogSize", "1", "--syncdelay", "1")
-    try:
-        mongod.start()
-        yield mongod
-    finally:
-        mongod.close()
-
-
 def test_what_the_operations_log_has_forgotten_is_read_from_the_events(forgetful: Mongod, tmp_path: Path) -> None:
-    rows = forgetful.client["forgotten"]
-    readers = Readers(forgetful, rows, tmp_path)
+    rows = forgetful.client["unread"]
     writer = Writer(rows)
-    try:
+    with closing(Readers(forgetful, rows, tmp_path)) as readers:
         [reader] = readers.start(1)
         writer.add(10)
         wait_until(lambda: readers.handled() == 10 and len(reader.events()) == 10)
-        reader.signal(signal.SIGSTOP)
+        reader.stop()
         writer.add(250)
         row = rows.consumers.find_one()
         assert row is not None
@@ -250,13 +231,11 @@ def test_what_the_operations_log_has_forgotten_is_read_from_the_events(forgetful
 
         wait_until(is_forgotten)
         assert readers.handled() == 10
-        reader.signal(signal.SIGCONT)
+        reader.go_on()
         wait_until(lambda: reader.restarts() == 2)
         wait_until(lambda: readers.handled() == 260)
         writer.add(10)
         wait_until(lambda: readers.handled() == 270 and len(reader.events()) >= 20)
-    finally:
-        readers.close()
 
     times = readers.times()
     assert list(times) == writer.events

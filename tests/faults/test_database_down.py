@@ -1,7 +1,9 @@
 """Without a database, or with one that hangs: a quick and honest refusal, and nothing to do afterwards."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,72 +18,51 @@ from tests.services import Mongod, Person, Rows, Service, person, until
 # The contract's bounds (§2).
 DOWN_S = 5
 HANGING_S = 20
+UNDER_WAY = 20
+
+
+@pytest.fixture
+def newcomer(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
+    """Another process of the service, not yet started."""
+    service = Service(mongod.uri(rows.name), tmp_path / "newcomer.log")
+    try:
+        yield service
+    finally:
+        service.kill()
 
 
 class TestDown:
     async def test_everything_is_refused_within_5_seconds_and_works_again_afterwards(
-        self, mongod: Mongod, rows: Rows, service: Service, admin: Person, client: httpx.AsyncClient
+        self, mongod: Mongod, rows: Rows, service: Service, newcomer: Service, admin: Person, client: httpx.AsyncClient
     ) -> None:
-        tickets = await two_tickets(client)
-        await asyncio.to_thread(mongod.kill)
-
-        # First over connections that broke, then by a service that knows.
-        for _ in range(2):
-            answers = await every_kind(client, admin, *tickets)
-            assert_refused(answers, DOWN_S)
-            assert (await client.get("/healthz")).status_code == 200
-            readiness = await timed(client.get("/readyz"))
-            assert readiness.answer.status_code == 503
-            assert readiness.seconds < DOWN_S
-
-        await asyncio.to_thread(mongod.start)
-        await until(service.is_ready)
-        check_whole(rows)
-        assert rows.tickets.count_documents({}) == 2
-        assert rows.idempotency.count_documents({}) == 0
-        await assert_works(client, admin)
-        assert "Traceback" not in service.output()
-
-    async def test_writes_under_way_are_answered_within_5_seconds(
-        self, mongod: Mongod, rows: Rows, client: httpx.AsyncClient
-    ) -> None:
-        tickets = await asyncio.gather(*(open_ticket(client) for _ in range(20)))
-        writes = [
-            timed(client.patch(f"/api/tickets/{ticket['id']}", json={"title": f"Change {number}"}))
-            for ticket in tickets
-            for number in range(3)
-        ]
-        pending = asyncio.gather(*writes)
+        tickets = [(await open_ticket(client))["id"] for _ in range(UNDER_WAY + 2)]
+        writes = asyncio.gather(*(timed(patch(client, ticket)) for ticket in tickets[2:] for _ in range(3)))
         await until(lambda: rows.events.count_documents({"type": "ticket.updated"}) > 0)
         await asyncio.to_thread(mongod.kill)
+        newcomer.launch()
 
-        taken = await pending
+        # First over connections that broke, then by a service that knows, and by one that has never seen a database.
+        await refuses_everything(client, admin, tickets)
+        under_way = await writes
+        await until(newcomer.is_listening)
+        async with connected(newcomer, admin.headers) as newcomers_client:
+            await asyncio.gather(
+                refuses_everything(client, admin, tickets), refuses_everything(newcomers_client, admin, tickets)
+            )
 
-        assert {one.answer.status_code for one in taken} <= {200, 503}
-        assert 503 in {one.answer.status_code for one in taken}
-        assert max(one.seconds for one in taken) < DOWN_S
-        await asyncio.to_thread(mongod.start)
-        check_whole(rows)
-        done = [one.answer.json()["title"] for one in taken if one.answer.status_code == 200]
-        assert rows.events.count_documents({"type": "ticket.updated"}) >= len(done)
-
-    async def test_a_service_that_starts_meanwhile_becomes_ready_by_itself(
-        self, mongod: Mongod, service: Service, admin: Person
-    ) -> None:
-        service.kill()
-        await asyncio.to_thread(mongod.kill)
-        service.launch()
-        await until(service.is_listening)
-
-        async with connected(service, admin.headers) as client:
-            assert (await client.get("/healthz")).status_code == 200
-            assert_refused({"readiness": await timed(client.get("/readyz"))}, DOWN_S)
-            assert_refused(await every_kind(client, admin, str(admin.id), str(admin.id)), DOWN_S)
-
+            assert {one.answer.status_code for one in under_way} == {200, 503}
+            assert max(one.seconds for one in under_way) < DOWN_S
             await asyncio.to_thread(mongod.start)
             await until(service.is_ready)
-            await assert_works(client, admin)
-        assert "Traceback" not in service.output()
+            await until(newcomer.is_ready)
+            check_whole(rows)
+            assert rows.tickets.count_documents({}) == len(tickets)
+            assert rows.idempotency.count_documents({}) == 0
+            done = sum(one.answer.status_code == 200 for one in under_way)
+            assert rows.events.count_documents({"type": "ticket.updated"}) >= done
+            await assert_works(client, admin, "by the first")
+            await assert_works(newcomers_client, admin, "by the newcomer")
+        assert "Traceback" not in service.output() + newcomer.output()
 
 
 class TestHanging:
@@ -106,7 +87,7 @@ class TestHanging:
         mongod.thaw()
         await until(service.is_ready)
         check_whole(rows)
-        await assert_works(client, admin)
+        await assert_works(client, admin, "afterwards")
         assert "Traceback" not in service.output()
 
 
@@ -138,13 +119,26 @@ def assert_refused(answers: Mapping[str, Taken], within_s: float) -> None:
         assert taken.seconds < within_s, kind
 
 
+async def refuses_everything(client: httpx.AsyncClient, admin: Person, tickets: Sequence[str]) -> None:
+    """But the question whether the process lives."""
+    refusals, readiness, health = await asyncio.gather(
+        every_kind(client, admin, *tickets[:2]), timed(client.get("/readyz")), client.get("/healthz")
+    )
+    assert_refused({**refusals, "readiness": readiness}, DOWN_S)
+    assert health.status_code == 200
+
+
+async def patch(client: httpx.AsyncClient, ticket_id: str) -> httpx.Response:
+    return await client.patch(f"/api/tickets/{ticket_id}", json={"title": uuid4().hex})
+
+
 async def two_tickets(client: httpx.AsyncClient) -> tuple[str, str]:
     return (await open_ticket(client))["id"], (await open_ticket(client))["id"]
 
 
-async def assert_works(client: httpx.AsyncClient, admin: Person) -> None:
+async def assert_works(client: httpx.AsyncClient, admin: Person, key: str) -> None:
     tickets = await two_tickets(client)
-    answers = await every_kind(client, admin, *tickets)
+    answers = await every_kind(client, admin, *tickets, key=key)
     assert {kind: taken.answer.status_code for kind, taken in answers.items()} == {
         "login": 200,
         "refresh": 401,

@@ -2,8 +2,11 @@
 
 import asyncio
 
-from tests.faults.load import Load
+from tests.faults.load import WRITERS, Load
 from tests.services import Mongod, Person, Rows, Service, until
+
+# Acknowledgements: enough for each writer to be in the midst of something.
+PROGRESS = 30
 
 
 class TestKilledUnderLoad:
@@ -11,13 +14,13 @@ class TestKilledUnderLoad:
         self, mongod: Mongod, rows: Rows, service: Service, admin: Person
     ) -> None:
         async with Load(service, admin) as load:
-            for refusals in (0, 20):  # back before anybody is refused, or only after many were
-                await load.progress(60)
+            for refusals in (0, WRITERS):  # back before anybody is refused, or only after many were
+                await load.progress(PROGRESS)
                 await asyncio.to_thread(mongod.kill)
                 await until(lambda least=refusals: load.statuses[503] >= least)  # type: ignore[misc]
                 await asyncio.to_thread(mongod.start)
             await until(service.is_ready)
-            await load.progress(60)
+            await load.progress(PROGRESS)
 
         load.check(rows)
         assert load.broken_connections == 0
@@ -29,13 +32,13 @@ class TestStepDown:
         self, mongod: Mongod, rows: Rows, service: Service, admin: Person
     ) -> None:
         async with Load(service, admin) as load:
-            await load.progress(60)
+            await load.progress(PROGRESS)
             await asyncio.to_thread(mongod.step_down, 1)  # shorter than the service waits for a primary
-            await load.progress(60)
+            await load.progress(PROGRESS)
             await asyncio.to_thread(mongod.step_down, 4)  # longer
             await until(lambda: load.statuses[503] >= 1)
             await until(service.is_ready)
-            await load.progress(60)
+            await load.progress(PROGRESS)
 
         load.check(rows)
         assert load.broken_connections == 0

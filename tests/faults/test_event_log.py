@@ -1,26 +1,13 @@
 """Readers of the event log when the database is hurt: nothing is left out without being said."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from app.accounts.roles import Role
-from tests.services import NO_TLS, Mongod, Person, Rows, Service, person, wait_until
+from tests.services import NO_TLS, Mongod, Person, Rows, Service, person, running, wait_until
 
 TICKET = {"title": "No paper", "description": "Tray 2"}
-
-
-@pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Mongod]:
-    """A server that remembers a few megabytes of operations, and forgets at its checkpoints: one a second."""
-    mongod = Mongod(tmp_path / "forgetful", "--oplogSize", "1", "--syncdelay", "1")
-    try:
-        mongod.start()
-        yield mongod
-    finally:
-        mongod.close()
 
 
 def follow(service: Service, who: Person, since: str | None = None) -> httpx.Response:
@@ -54,10 +41,9 @@ def test_a_cursor_survives_the_death_of_database_and_service(
 
 
 def test_a_position_that_the_server_has_forgotten_is_a_resync(forgetful: Mongod, tmp_path: Path) -> None:
-    database = forgetful.client["forgotten"]
+    database = forgetful.client["resync"]
     service = Service(forgetful.uri(database.name), tmp_path / "service.log")
-    try:
-        service.start()
+    with running(service):
         who = person(database, Role.ADMIN)
         start = follow(service, who).json()["nextCursor"]
         opened(service, who)
@@ -70,8 +56,6 @@ def test_a_position_that_the_server_has_forgotten_is_a_resync(forgetful: Mongod,
         refusal = follow(service, who, start).json()
         later = opened(service, who)
         items = follow(service, who, refusal["cursor"]).json()["items"]
-    finally:
-        service.kill()
 
     assert refusal["code"] == "resync_required"
     assert [item["ticketId"] for item in items] == [later]

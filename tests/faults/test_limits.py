@@ -13,7 +13,7 @@ from app.platform.ratelimit import ANONYMOUS, WINDOW_S
 from app.platform.shares import URGENT_PART
 from tests.factories.accounts import PASSWORD
 from tests.faults.conftest import connected
-from tests.services import Mongod, Person, Rows, Service, until, wait_until
+from tests.services import Mongod, Person, Rows, Service, running, until
 
 Story = Callable[[httpx.AsyncClient, httpx.AsyncClient], Awaitable[None]]
 
@@ -26,16 +26,10 @@ UNTOLD = ANONYMOUS.limit // URGENT_PART + 5 * AT_A_TIME
 def pair(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
     """Two processes on the test's own database, which hold to the limits."""
     one, other = (Service(mongod.uri(rows.name), tmp_path / name) for name in ("one.log", "other.log"))
-    try:
-        for service in (one, other):
-            service.environment |= {"RATE_LIMITS": "on", "TRUSTED_PROXIES": "127.0.0.1"}
-            service.launch()
-        for service in (one, other):
-            wait_until(service.is_ready)
+    for service in (one, other):
+        service.environment |= {"RATE_LIMITS": "on", "TRUSTED_PROXIES": "127.0.0.1"}
+    with running(one, other):
         yield one, other
-    finally:
-        one.kill()
-        other.kill()
 
 
 async def within_a_minute(pair: tuple[Service, Service], story: Story) -> None:

@@ -2,46 +2,32 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.accounts.roles import Role
-from app.platform.health import MAX_LAG_S
 from app.platform.wire import Row
 from tests.faults.conftest import connected
+from tests.faults.impatient import MAX_LAG_S
 from tests.faults.live import BACK_OFF_S, DOORS, Audience, Subscriber, present, walked
-from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, until, wait_until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Person, Rows, Service, person, running, until, wait_until
 
 LAG = "event_stream_lag_seconds"
 TICKET = {"title": "Afterwards", "description": "All is well again"}
-FROZEN_S = 3.0
+FROZEN_S = 2.0
 BALLAST_BYTES = 4_000_000
-
-
-@pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Mongod]:
-    """A server of the test's own that remembers a few megabytes of operations, and forgets at its checkpoints."""
-    mongod = Mongod(tmp_path / "forgetful", "--oplogSize", "1", "--syncdelay", "1")
-    try:
-        mongod.start()
-        yield mongod
-    finally:
-        mongod.close()
 
 
 @asynccontextmanager
 async def served(mongod: Mongod, database: str, output: Path) -> AsyncIterator[tuple[Service, Person]]:
     """The service on that server, and an admin."""
     service = Service(mongod.uri(database), output)
-    try:
-        await asyncio.to_thread(service.start)
+    with running(service):
         yield service, person(mongod.client[database], Role.ADMIN)
-    finally:
-        service.kill()
 
 
 async def opened(client: httpx.AsyncClient) -> str:
@@ -85,11 +71,11 @@ class TestOutage:
         assert "Traceback" not in service.output()
 
     async def test_of_the_stream_alone_is_seen_from_outside(
-        self, mongod: Mongod, service: Service, admin: Person, client: httpx.AsyncClient
+        self, mongod: Mongod, impatient: Service, admin: Person
     ) -> None:
         def lag_ms() -> int | None:
             """None while it is not ready."""
-            answer = httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S, verify=NO_TLS)
+            answer = httpx.get(f"{impatient.url}/readyz", timeout=PATIENCE_S, verify=NO_TLS)
             found: int | None = answer.json()["eventLagMs"] if answer.status_code == 200 else None
             return found
 
@@ -97,24 +83,24 @@ class TestOutage:
         assert before is not None
         assert 0 <= before < MAX_LAG_S * 1000
         listeners = [Subscriber(admin, by) for by in DOORS]
-        async with Audience(listeners, [service]) as audience:
+        async with connected(impatient, admin.headers) as client, Audience(listeners, [impatient]) as audience:
             with mongod.failing(["aggregate", "getMore"], errorCode=50):
                 await until(lambda: lag_ms() is None)
-                assert service.metric(LAG) > MAX_LAG_S
+                assert impatient.metric(LAG) > MAX_LAG_S
                 assert (await client.get("/healthz")).status_code == 200
             await until(lambda: lag_ms() is not None)
             tickets = [await opened(client)]
             await audience.until(lambda: heard(listeners) == [tickets, tickets])
-            assert service.metric(LAG) < MAX_LAG_S
+            assert impatient.metric(LAG) < MAX_LAG_S
         assert [(one.visits, one.resyncs) for one in listeners] == [(1, 0), (1, 0)]
-        assert "Traceback" not in service.output()
+        assert "Traceback" not in impatient.output()
 
 
 class TestLoss:
     """What was missed can't be told in order any more: every open stream says so, and goes on."""
 
     async def test_of_the_place_in_the_operations_log(self, forgetful: Mongod, tmp_path: Path) -> None:
-        rows = forgetful.client["forgotten"]
+        rows = forgetful.client["lost"]
         async with (
             served(forgetful, rows.name, tmp_path / "service.log") as (service, admin),
             connected(service, admin.headers) as client,
@@ -136,8 +122,7 @@ class TestLoss:
 
     async def test_by_a_restored_backup(self, tmp_path: Path) -> None:
         data, copy = tmp_path / "data", tmp_path / "copy"
-        mongod = Mongod(data, "--oplogSize", "16")
-        try:
+        with closing(Mongod(data, "--oplogSize", "16")) as mongod:
             await asyncio.to_thread(mongod.start)
             async with (
                 served(mongod, "restored", tmp_path / "service.log") as (service, admin),
@@ -167,8 +152,6 @@ class TestLoss:
                 # What had happened when the backup was made had happened in this log, too.
                 assert later in [event["ticketId"] for event in await walked(client, kept, admin.headers)]
                 assert "Traceback" not in service.output()
-        finally:
-            mongod.close()
 
     async def test_with_the_log_itself(
         self, service: Service, rows: Rows, admin: Person, client: httpx.AsyncClient

@@ -3,8 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -14,24 +13,14 @@ from tests.faults.conftest import connected
 from tests.faults.history import History
 from tests.faults.live import DOORS, Audience, Subscriber, present, walked
 from tests.faults.slow import SlowRequest
-from tests.services import Mongod, Person, Rows, Service, until
+from tests.services import Person, Rows, Service, until
 
 READERS = 4
+TICKETS = 1_000
 ROUNDS = 3
 # The container is given much more; a client that reads does not hold it up.
 PROMPTLY_S = 5.0
 BODY = {"title": "In time", "description": "Sent in two halves"}
-
-
-@pytest.fixture
-def other(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
-    """Another process of the service on the test's own database."""
-    started = Service(mongod.uri(rows.name), tmp_path / "other.log")
-    try:
-        started.start()
-        yield started
-    finally:
-        started.kill()
 
 
 @pytest.fixture
@@ -45,7 +34,7 @@ class TestShutdown:
         self, service: Service, other: Service, other_client: httpx.AsyncClient, rows: Rows, admin: Person
     ) -> None:
         start = await present(other_client)
-        history = History(rows, admin)
+        history = History(rows, admin, tickets=TICKETS)
         await asyncio.to_thread(history.write, ROUNDS)
         middle = await present(other_client)
         live = [Subscriber(admin, by, since=middle) for by in DOORS]

@@ -12,13 +12,15 @@ from app.accounts.roles import Role
 from app.realtime.protocol import CloseCode
 from tests.faults.conftest import connected
 from tests.faults.deaf import CLOSE, PING, Deaf, Message
-from tests.faults.history import TICKETS, History, Told
+from tests.faults.history import History, Told
 from tests.faults.live import Frame, present, receive, websocket
 from tests.services import Person, Rows, Service, person, until, wait_until
 
-# Thousands of events. 100 of them, too, were tried.
-ROUNDS = 8
-REPLAYED_ROUNDS = 3
+TICKETS = 100
+# So that not so many events fill the buffers between the two and the ring behind them.
+DESCRIPTION = "The tray is empty. " * 100
+ROUNDS = 30
+WARM_UP_ROUNDS = 10
 # Once the process has done the same before.
 MAX_GROWTH_BYTES = 20_000_000
 CUT_OFF = f'event_streams_ended_total{{code="{CloseCode.TOO_MUCH.value}"}}'
@@ -30,12 +32,14 @@ def agent(rows: Rows) -> Person:
 
 
 @pytest.fixture
-async def history(rows: Rows, service: Service, agent: Person) -> History:
+async def history(rows: Rows, impatient: Service, agent: Person) -> History:
     """Some events of each ticket, which the process has told already."""
-    history = History(rows, agent)
-    async with websocket(service, agent) as connection:
+    history = History(rows, agent, tickets=TICKETS, description=DESCRIPTION)
+    async with websocket(impatient, agent) as connection:
         await receive(connection)
-        told, _ = await asyncio.gather(heard(connection, 3), asyncio.to_thread(history.write, 3))
+        told, _ = await asyncio.gather(
+            heard(connection, WARM_UP_ROUNDS), asyncio.to_thread(history.write, WARM_UP_ROUNDS)
+        )
     assert told == history.told
     return history
 
@@ -105,10 +109,10 @@ def check_told(received: list[Message], expected: list[Told], *, is_in_time: boo
 
 
 class TestReadersWhoDoNotRead:
-    async def test_what_happens(self, service: Service, agent: Person, history: History) -> None:
+    async def test_what_happens(self, impatient: Service, agent: Person, history: History) -> None:
         before = len(history.told)
-        with closing(await asyncio.to_thread(Crowd, service, agent)) as crowd:
-            async with websocket(service, agent) as healthy, growing_little(service):
+        with closing(await asyncio.to_thread(Crowd, impatient, agent)) as crowd:
+            async with websocket(impatient, agent) as healthy, growing_little(impatient):
                 await receive(healthy)
                 told, received, _ = await asyncio.gather(
                     heard(healthy, ROUNDS), asyncio.to_thread(crowd.farewell), asyncio.to_thread(history.write, ROUNDS)
@@ -119,20 +123,18 @@ class TestReadersWhoDoNotRead:
             # Somebody who begins to read only after the service gave up waiting.
             await until(lambda: not (crowd.late.is_held() or crowd.stream.is_held()))
             check_told(crowd.late.messages(), told, is_in_time=False)
-        assert "Traceback" not in service.output()
+        assert "Traceback" not in impatient.output()
 
-    async def test_what_has_happened(self, service: Service, agent: Person, history: History) -> None:
+    async def test_what_has_happened(self, impatient: Service, agent: Person, history: History) -> None:
         before = len(history.told)
-        async with connected(service, agent.headers) as client:
+        async with connected(impatient, agent.headers) as client:
             start = await present(client)
-        await asyncio.to_thread(history.write, REPLAYED_ROUNDS)
-        with closing(await asyncio.to_thread(Crowd, service, agent, since=start)) as crowd:
-            async with websocket(service, agent, since=start) as healthy, growing_little(service):
+        await asyncio.to_thread(history.write, ROUNDS)
+        with closing(await asyncio.to_thread(Crowd, impatient, agent, since=start)) as crowd:
+            async with websocket(impatient, agent, since=start) as healthy, growing_little(impatient):
                 assert await receive(healthy) == {"type": "ready", "cursor": start}
-                told, received = await asyncio.gather(
-                    heard(healthy, REPLAYED_ROUNDS), asyncio.to_thread(crowd.farewell)
-                )
+                told, received = await asyncio.gather(heard(healthy, ROUNDS), asyncio.to_thread(crowd.farewell))
 
             assert told == history.told[before:]
             check_told(received, told, is_in_time=True)
-        assert "Traceback" not in service.output()
+        assert "Traceback" not in impatient.output()

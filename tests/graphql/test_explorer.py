@@ -15,7 +15,7 @@ from pymongo import MongoClient
 
 from app.accounts.roles import Role
 from tests.browser import Visit, launched
-from tests.services import NO_TLS, Person, Service, person, wait_until
+from tests.services import NO_TLS, Person, Service, person, running, wait_until
 
 FILES = Path(__file__).parents[2] / "app" / "graphql" / "static"
 VENDORED = [line.split() for line in (FILES / "vendored.txt").read_text().splitlines() if not line.startswith("#")]
@@ -83,11 +83,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def service(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(mongodb_uri.replace("/test_", "/explorer_"), tmp_path_factory.mktemp("explorer") / "output")
-    try:
-        service.start()
+    with running(service):
         yield service
-    finally:
-        service.kill()
 
 
 @pytest.fixture
@@ -203,7 +200,7 @@ class TestInABrowser:
 
         explorer.expect_no_complaint()
 
-    def test_opens_another_socket_for_another_token(
+    def test_opens_another_socket_for_another_token_and_keeps_none(
         self, explorer: Explorer, service: Service, agents: list[Person]
     ) -> None:
         for number, agent in enumerate(agents):
@@ -217,6 +214,12 @@ class TestInABrowser:
 
         assert explorer.tokens() == [agent.headers["Authorization"] for agent in agents]
         explorer.expect_no_complaint()
+        wait_until(
+            lambda: all("subscription Live" in explorer.kept().get(f"ticketing:graphiql:{name}", "") for name in PLACES)
+        )
+        for token in explorer.tokens():
+            assert token.removeprefix("Bearer ") not in json.dumps(explorer.kept())
+        assert explorer.page.evaluate("sessionStorage.length") == 0
 
     def test_explains_a_refused_token_and_recovers(self, explorer: Explorer, agents: list[Person]) -> None:
         explorer.use_headers({"Authorization": "Bearer of no token"})
@@ -261,14 +264,3 @@ class TestInABrowser:
         service.start()
         open_ticket(service, agents[0].headers, "After")
         explorer.expect_result('"title": "After"')
-
-    def test_keeps_no_token_on_the_disk(self, explorer: Explorer, agents: list[Person]) -> None:
-        authorization = agents[0].headers["Authorization"]
-        explorer.use_headers(agents[0].headers)
-        explorer.run("query Me { me { username } }")
-        explorer.expect_result(agents[0].username)
-
-        wait_until(lambda: all("query Me" in explorer.kept().get(f"ticketing:graphiql:{name}", "") for name in PLACES))
-
-        assert authorization.removeprefix("Bearer ") not in json.dumps(explorer.kept())
-        assert explorer.page.evaluate("sessionStorage.length") == 0

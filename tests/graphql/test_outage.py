@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from app.accounts.roles import Role
 from tests.graphql.asking import BODY, CREATE, PATH
-from tests.services import NO_TLS, PATIENCE_S, Mongod, Rows, Service, person, until
+from tests.services import NO_TLS, PATIENCE_S, Mongod, Rows, Service, person, running, until
 
 # HostUnreachable: an answer of the server that says "not now".
 UNREACHABLE = 6
@@ -19,22 +20,16 @@ KEY = {"Idempotency-Key": "k"}
 
 @pytest.fixture(scope="module")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"))
-    try:
+    with closing(Mongod(tmp_path_factory.mktemp("mongod"))) as mongod:
         mongod.start()
         yield mongod
-    finally:
-        mongod.close()
 
 
 @pytest.fixture(scope="module")
 def service(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(mongod.uri("outage"), Path(tmp_path_factory.mktemp("service")) / "service.log")
-    try:
-        service.start()
+    with running(service):
         yield service
-    finally:
-        service.kill()
 
 
 @pytest.fixture

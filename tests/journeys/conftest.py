@@ -31,7 +31,7 @@ def service(mongodb_uri: str, rows: Rows, tmp_path: Path) -> Iterator[Service]:
     try:
         yield started
     finally:
-        started.kill()
+        started.end()
 
 
 class SignIn(Protocol):

@@ -107,7 +107,7 @@ def program_that(directory: Path, *, says: str, ends_with: int) -> Path:
 
 
 class TestStart:
-    def test_keeps_data_and_address_from_one_start_to_the_next(self, tmp_path: Path) -> None:
+    def test_keeps_data_and_address_and_moves_when_its_port_is_taken(self, tmp_path: Path) -> None:
         with EmbeddedMongod(tmp_path / "data") as mongod:
             write(mongod, "kept")
             first = mongod.uri("test")
@@ -121,16 +121,12 @@ class TestStart:
             assert took < 5
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
-    def test_moves_with_its_data_when_its_port_is_taken(self, tmp_path: Path) -> None:
-        with EmbeddedMongod(tmp_path) as mongod:
-            write(mongod, "moved")
-            first = mongod.uri("test")
-
-        with occupied(int((tmp_path / "mongod.port").read_text())), EmbeddedMongod(tmp_path) as mongod:
+        port = int((tmp_path / "data" / "mongod.port").read_text())
+        with occupied(port), EmbeddedMongod(tmp_path / "data") as mongod:
             write(mongod, "and written to")
 
             assert mongod.uri("test") != first
-            assert texts(mongod) == ["moved", "and written to"]
+            assert texts(mongod) == ["kept", "and written to"]
 
     def test_heals_a_first_start_that_ended_before_the_set_was_initiated(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,14 +156,23 @@ class TestDeath:
             assert is_gone(pid)
             assert mongod.pid != pid
 
-    def test_of_mongod_brings_another_on_the_same_port_with_the_same_data(self, tmp_path: Path) -> None:
+    def test_of_mongod_or_its_keeper_brings_another_on_the_same_port_with_the_same_data(self, tmp_path: Path) -> None:
         with EmbeddedMongod(tmp_path) as mongod:
             write(mongod, "before")
-            pid, address = pid_of(mongod), mongod.uri("test")
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: pid_of(mongod) != pid)
+            first, address = pid_of(mongod), mongod.uri("test")
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: pid_of(mongod) != first)
             write(mongod, "after")
 
+            assert mongod.uri("test") == address
+            assert texts(mongod) == ["before", "after"]
+
+            second = pid_of(mongod)
+            assert mongod._run is not None
+            mongod._run._keeper.kill()
+            wait_until(lambda: mongod.pid not in {None, second})
+
+            assert is_gone(second)
             assert mongod.uri("test") == address
             assert texts(mongod) == ["before", "after"]
             last = pid_of(mongod)
@@ -185,17 +190,6 @@ class TestDeath:
 
         assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "CRITICAL"]
         assert "not started again" in caplog.records[-1].getMessage()
-
-    def test_of_the_keeper_does_not_leave_mongod_alone(self, tmp_path: Path) -> None:
-        mongod = EmbeddedMongod(tmp_path)
-        mongod.start()
-        pid = pid_of(mongod)
-        assert mongod._run is not None
-        mongod._run._keeper.kill()
-        wait_until(lambda: mongod.pid != pid)
-
-        assert is_gone(pid)
-        mongod.stop()
 
 
 class TestRefusal:

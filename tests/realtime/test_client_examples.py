@@ -3,10 +3,12 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -23,12 +25,24 @@ from app.realtime.hub import MAX_STREAMS_PER_USER, SWEEP_S
 from tests.browser import launched
 from tests.factories.accounts import PASSWORD
 from tests.realtime.followers import CLIENTS, BrowserFollower, Follower, Json, PythonFollower, site
-from tests.services import NO_TLS, SECRET, Person, Rows, Service, person, session, wait_until
+from tests.services import NO_TLS, SECRET, Person, Rows, Service, person, running, session, wait_until
 
 # More than a page of them.
 TICKETS = 120
 ABNORMAL, RESTARTING, UNAUTHENTICATED, FORBIDDEN, TOO_MUCH = 1006, 1012, 4401, 4403, 4429
-Follow = Callable[..., Follower]
+
+
+@dataclass(frozen=True)
+class Client:
+    """One of the examples at work, and whose."""
+
+    follower: Follower
+    who: Person
+
+
+# A client of each kind, of somebody new in this role, to begin with in these sessions, before it signs in itself.
+Given = Callable[[Person], Iterable[Json]]
+Follow = Callable[[Role, Given], list[Client]]
 
 
 class Changes:
@@ -98,13 +112,8 @@ def services(
     uri = mongodb_uri.replace("/test_", "/clients_")
     one, other = (Service(uri, logs / name) for name in ("one.log", "other.log"))
     one.environment["ALLOWED_ORIGINS"] = page
-    try:
-        one.start()
-        other.start()
+    with running(one, other):
         yield one, other
-    finally:
-        one.kill()
-        other.kill()
 
 
 @pytest.fixture(scope="module")
@@ -115,26 +124,32 @@ def changes(services: tuple[Service, Service], rows: Rows) -> Iterator[Changes]:
         yield changes
 
 
-@pytest.fixture(params=["python", "browser"])
-def follow(request: pytest.FixtureRequest, services: tuple[Service, Service], page: str) -> Iterator[Follow]:
-    """Starts a client of somebody's, to begin with in these sessions, before it signs in itself."""
-    with ExitStack() as stack:
-
-        def start(who: Person, *sessions: Json) -> Follower:
-            given = iter(sessions)
-            arguments = (services[0].url, (who.username, PASSWORD), lambda: next(given, None))
-            if request.param == "python":
-                return stack.enter_context(closing(PythonFollower(*arguments)))
-            browser: Browser = request.getfixturevalue("browser")
-            return stack.enter_context(closing(BrowserFollower(browser, page, *arguments)))
-
-        yield start
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture
+def follow(services: tuple[Service, Service], page: str, browser: Browser, rows: Rows) -> Iterator[Follow]:
+    """Starts the clients, which all go through the same."""
+    with ExitStack() as stack:
+
+        def start(role: Role, given: Given) -> list[Client]:
+            return [begin(kind, role, given) for kind in (PythonFollower, partial(BrowserFollower, browser, page))]
+
+        def begin(kind: Callable[..., PythonFollower | BrowserFollower], role: Role, given: Given) -> Client:
+            who = person(rows, role)
+            sessions = iter(given(who))
+            follower = kind(services[0].url, (who.username, PASSWORD), lambda: next(sessions, None))
+            stack.enter_context(closing(follower))
+            return Client(follower, who)
+
+        yield start
+
+
+def nothing(_who: Person) -> Iterable[Json]:
+    return ()
 
 
 @contextmanager
@@ -171,112 +186,130 @@ def sessions_of(rows: Rows, who: Person) -> list[int]:
     return [row["generation"] for row in rows.sessions.find({"userId": who.id}).sort("_id", 1)]
 
 
-def settle(follower: Follower, changes: Changes, who: Person) -> None:
-    """Returns when it holds what a fresh look shows, a last change included."""
-    mark = changes.mark(requester=str(who.id))
-    seen = changes.seen_by(who)
-    assert mark in seen
-    wait_until(lambda: follower.held() == seen)
+def settle(clients: Sequence[Client], changes: Changes) -> None:
+    """Returns when each holds what a fresh look shows, a last change included."""
+    for client in clients:
+        mark = changes.mark(requester=str(client.who.id))
+        seen = changes.seen_by(client.who)
+        assert mark in seen
+        wait_until(lambda it=client.follower, expected=seen: it.held() == expected)  # type: ignore[misc]
+
+
+def lives(clients: Sequence[Client]) -> list[tuple[list[int], int]]:
+    """What the connections of each were closed with, and how often it loaded the tickets."""
+    return [(client.follower.codes(), client.follower.loads()) for client in clients]
+
+
+def have_heard(clients: Sequence[Client], ticket_id: str) -> bool:
+    return all(ticket_id in client.follower.held() for client in clients)
 
 
 def test_changes_and_broken_connections(
     follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows
 ) -> None:
     service = services[0]
-    agent = person(rows, Role.AGENT)
     with going_on(changes):
-        follower = follow(agent)
-        wait_until(lambda: len(follower.held()) >= TICKETS)
+        clients = follow(Role.AGENT, nothing)
+        wait_until(lambda: min(len(client.follower.held()) for client in clients) >= TICKETS)
 
         service.kill()
         mark = changes.mark()
         service.start()
-        wait_until(lambda: mark in follower.held())
+        wait_until(lambda: have_heard(clients, mark))
 
         service.ask_to_end()
         service.wait()
         mark = changes.mark()
         service.start()
-        wait_until(lambda: mark in follower.held())
-    settle(follower, changes, agent)
+        wait_until(lambda: have_heard(clients, mark))
+    settle(clients, changes)
 
-    assert set(follower.codes()) == {ABNORMAL, RESTARTING}
-    assert follower.loads() == 1
+    assert [(set(codes), loads) for codes, loads in lives(clients)] == [({ABNORMAL, RESTARTING}, 1)] * len(clients)
 
 
 def test_signing_out_elsewhere(follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows) -> None:
-    customer = person(rows, Role.CUSTOMER)
-    first = lived(rows, customer, 3_600, told_s=3_600)
-    follower = follow(customer, first)
-    settle(follower, changes, customer)
+    tokens: list[str] = []
 
-    headers = {"Authorization": f"Bearer {first['token']}"}
-    httpx.post(f"{services[1].url}/api/logout", headers=headers, timeout=30, verify=NO_TLS).raise_for_status()
-    settle(follower, changes, customer)
+    def given(who: Person) -> Iterable[Json]:
+        first = lived(rows, who, 3_600, told_s=3_600)
+        tokens.append(first["token"])
+        return [first]
 
-    assert (follower.codes(), follower.loads()) == ([UNAUTHENTICATED], 1)
-    assert sessions_of(rows, customer) == [0, 0]
+    clients = follow(Role.CUSTOMER, given)
+    settle(clients, changes)
+
+    for token in tokens:
+        headers = {"Authorization": f"Bearer {token}"}
+        httpx.post(f"{services[1].url}/api/logout", headers=headers, timeout=30, verify=NO_TLS).raise_for_status()
+    settle(clients, changes)
+
+    assert lives(clients) == [([UNAUTHENTICATED], 1)] * len(clients)
+    assert [sessions_of(rows, client.who) for client in clients] == [[0, 0]] * len(clients)
 
 
 def test_a_token_is_replaced_before_it_expires(follow: Follow, changes: Changes, rows: Rows) -> None:
-    agent = person(rows, Role.AGENT)
-    follower = follow(agent, lived(rows, agent, 5, told_s=1))
-    expired = time.monotonic() + 5
-    wait_until(lambda: follower.loads() == 1 and time.monotonic() > expired + 2 * SWEEP_S)
-    settle(follower, changes, agent)
+    clients = follow(Role.AGENT, lambda who: [lived(rows, who, 4, told_s=1)])
+    expired = time.monotonic() + 4
+    wait_until(lambda: lives(clients) == [([], 1)] * len(clients) and time.monotonic() > expired + 2 * SWEEP_S)
+    settle(clients, changes)
 
-    assert (follower.codes(), follower.loads()) == ([], 1)
-    assert sessions_of(rows, agent) == [0, 1]
+    assert lives(clients) == [([], 1)] * len(clients)
+    assert [sessions_of(rows, client.who) for client in clients] == [[0, 1]] * len(clients)
 
 
 def test_a_token_that_expired_unnoticed(follow: Follow, changes: Changes, rows: Rows) -> None:
-    agent = person(rows, Role.AGENT)
-    follower = follow(agent, lived(rows, agent, 2, told_s=3_600))
-    wait_until(lambda: follower.codes() == [UNAUTHENTICATED])
-    settle(follower, changes, agent)
+    clients = follow(Role.AGENT, lambda who: [lived(rows, who, 2, told_s=3_600)])
+    wait_until(lambda: [codes for codes, _ in lives(clients)] == [[UNAUTHENTICATED]] * len(clients))
+    settle(clients, changes)
 
-    assert (follower.codes(), follower.loads()) == ([UNAUTHENTICATED], 1)
-    assert sessions_of(rows, agent) == [0, 1]
+    assert lives(clients) == [([UNAUTHENTICATED], 1)] * len(clients)
+    assert [sessions_of(rows, client.who) for client in clients] == [[0, 1]] * len(clients)
 
 
 def test_a_log_that_is_lost(follow: Follow, changes: Changes, rows: Rows) -> None:
-    agent = person(rows, Role.AGENT)
-    follower = follow(agent)
-    settle(follower, changes, agent)
+    clients = follow(Role.AGENT, nothing)
+    settle(clients, changes)
 
     rows.tickets.update_many({}, {"$set": {"title": "Changed without a word"}, "$inc": {"version": 1}})
     rows.events.drop()
     rows.create_collection("events")
-    wait_until(lambda: follower.loads() == 2)
-    settle(follower, changes, agent)
+    wait_until(lambda: [loads for _, loads in lives(clients)] == [2] * len(clients))
+    settle(clients, changes)
 
-    assert (follower.codes(), follower.loads()) == ([], 2)
+    assert lives(clients) == [([], 2)] * len(clients)
 
 
-def test_too_many_streams(follow: Follow, services: tuple[Service, Service], changes: Changes, rows: Rows) -> None:
-    agent = person(rows, Role.AGENT)
+def test_too_many_streams(follow: Follow, services: tuple[Service, Service], changes: Changes) -> None:
     address = f"ws://127.0.0.1:{services[0].port}/ws"
     with ExitStack() as stack:
-        for _ in range(MAX_STREAMS_PER_USER):
-            stream = stack.enter_context(connect(address, additional_headers=agent.headers, proxy=None))
-            assert orjson.loads(stream.recv())["type"] == "ready"
-        follower = follow(agent)
-        wait_until(lambda: follower.codes() == [TOO_MUCH])
-        refused = time.monotonic()
-    settle(follower, changes, agent)
 
-    assert time.monotonic() - refused > 4.5
-    assert (follower.codes(), follower.loads()) == ([TOO_MUCH], 1)
+        def take_all_places(who: Person) -> Iterable[Json]:
+            for _ in range(MAX_STREAMS_PER_USER):
+                stream = stack.enter_context(connect(address, additional_headers=who.headers, proxy=None))
+                assert orjson.loads(stream.recv())["type"] == "ready"
+            return ()
+
+        began = time.monotonic()
+        clients = follow(Role.AGENT, take_all_places)
+        wait_until(lambda: [codes for codes, _ in lives(clients)] == [[TOO_MUCH]] * len(clients))
+    wait_until(lambda: any(client.follower.held() for client in clients))
+    assert time.monotonic() - began > 4.5
+    settle(clients, changes)
+
+    assert lives(clients) == [([TOO_MUCH], 1)] * len(clients)
 
 
-def test_what_is_forbidden_is_not_tried_again(follow: Follow, changes: Changes, rows: Rows) -> None:
-    agent, somebody = person(rows, Role.AGENT), person(rows, Role.AGENT)
-    first = lived(rows, agent, 3_600, told_s=1, refresh_token="rt_of_nobody")
-    follower = follow(agent, first, lived(rows, somebody, 3_600, told_s=3_600))
-    wait_until(lambda: follower.refusal() is not None)
+def test_what_is_forbidden_is_not_tried_again(follow: Follow, rows: Rows) -> None:
+    def given(who: Person) -> Iterable[Json]:
+        somebody = person(rows, Role.AGENT)
+        first = lived(rows, who, 3_600, told_s=1, refresh_token="rt_of_nobody")
+        return [first, lived(rows, somebody, 3_600, told_s=3_600)]
 
-    assert follower.refusal() == "A stream can't pass to another user"
-    assert (follower.codes(), follower.loads()) == ([FORBIDDEN], 1)
+    clients = follow(Role.AGENT, given)
+    refusal = "A stream can't pass to another user"
+    wait_until(lambda: [client.follower.refusal() for client in clients] == [refusal] * len(clients))
+
+    assert lives(clients) == [([FORBIDDEN], 1)] * len(clients)
 
 
 def test_a_page_from_elsewhere_is_refused(

@@ -25,31 +25,34 @@ from app.tickets.changes import DEFAULTS
 from app.tickets.documents import Ticket
 from app.tickets.lifecycle import LEGAL_MOVES, Status
 from app.tickets.schemas import EventOut, TicketOut, event_out, ticket_out
-from tests.services import NO_TLS, Service
+from tests.services import NO_TLS, Service, running
 
 CHECKOUT = Path(__file__).parents[2]
 Rows = Database[dict[str, Any]]
+LEFT_BEHIND = 1
 demo: Any = importlib.import_module("demo")
 
 
-async def load(uri: str) -> str:
+async def load(*uris: str) -> list[str]:
     # In a process of its own, because it binds the document models to its database; and not by a call that blocks,
     # because the application of the other tests would lose its database for want of heartbeats.
-    program = "import sys, demo; print(demo.load_demo_once(sys.argv[1]))"
+    program = "import sys, demo; print(*map(demo.load_demo_once, sys.argv[1:]))"
     environment = os.environ | {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'scripts'}"}
-    run = await asyncio.create_subprocess_exec(sys.executable, "-c", program, uri, stdout=PIPE, env=environment)
+    run = await asyncio.create_subprocess_exec(sys.executable, "-c", program, *uris, stdout=PIPE, env=environment)
     output, _ = await run.communicate()
     assert run.returncode == 0
-    return output.decode().strip()
+    return output.decode().split()
 
 
 @pytest.fixture(scope="module")
 async def uri(mongodb_uri: str) -> str:
-    """A database that the demo was loaded into."""
+    """A database that the demo was loaded into, after an attempt that was interrupted between events and tickets."""
     address = mongodb_uri.replace("/test_", "/demo_")
     with MongoClient[dict[str, Any]](address) as client:
-        client.drop_database(client.get_default_database().name)
-    assert await load(address) == "True"
+        database = client.get_default_database()
+        client.drop_database(database.name)
+        database.events.insert_one({"ticketId": LEFT_BEHIND, "version": 1})
+    assert await load(address) == ["True"]
     return address
 
 
@@ -83,8 +86,7 @@ class TestPeople:
 
     def test_can_sign_in_as_printed(self, uri: str, tmp_path: Path) -> None:
         service = Service(uri, tmp_path / "output")
-        try:
-            service.start()
+        with running(service):
             for role, username, password in demo.DEMO_SIGN_INS:
                 credentials = {"username": username, "password": password}
                 answer = httpx.post(f"{service.url}/api/login", json=credentials, verify=NO_TLS)
@@ -98,12 +100,10 @@ class TestPeople:
                 verify=NO_TLS,
             ).json()
             assert opened["number"] == demo.TICKETS + 1
-            with MongoClient[dict[str, Any]](uri) as client:
-                database = client.get_default_database()
-                database.tickets.delete_one({"number": opened["number"]})
-                database.events.delete_one({"ticket.number": opened["number"]})
-        finally:
-            service.kill()
+        with MongoClient[dict[str, Any]](uri) as client:
+            database = client.get_default_database()
+            database.tickets.delete_one({"number": opened["number"]})
+            database.events.delete_one({"ticket.number": opened["number"]})
 
     def test_have_a_password_that_a_new_account_may_have(self) -> None:
         assert {role for role, _, _ in demo.DEMO_SIGN_INS} == set(Role)
@@ -186,35 +186,27 @@ class TestHistories:
 
 
 class TestLoading:
-    async def test_happens_once(self, uri: str, rows: Rows) -> None:
-        before = rows.users.find_one({"username": "agent1"}), rows.tickets.count_documents({})
+    def test_starts_anew_after_an_interrupted_attempt(self, rows: Rows) -> None:
+        assert rows.events.count_documents({"ticketId": LEFT_BEHIND}) == 0
+        assert rows.tickets.count_documents({}) == demo.TICKETS
 
-        assert await load(uri) == "False"
+    async def test_leaves_a_database_alone_that_is_in_use(self, uri: str, rows: Rows) -> None:
+        with MongoClient[dict[str, Any]](uri) as client:
+            used = [client[f"{rows.name}_{name}"] for name in ("users", "tickets")]
+            used[0].users.insert_one({"username": "old"})
+            used[1].tickets.insert_one({"title": "Old", "description": "Old"})
+            for database in used:
+                database.events.insert_one({"note": "kept"})
+            before = [contents(database) for database in (rows, *used)]
 
-        assert (rows.users.find_one({"username": "agent1"}), rows.tickets.count_documents({})) == before
+            answers = await load(uri, *(uri.replace(f"/{rows.name}", f"/{database.name}") for database in used))
 
-    @pytest.mark.parametrize("collection", ["users", "tickets"])
-    async def test_leaves_a_database_alone_that_is_in_use(self, mongodb_uri: str, collection: str) -> None:
-        address = mongodb_uri.replace("/test_", f"/used_{collection}_")
-        with MongoClient[dict[str, Any]](address) as client:
-            database = client.get_default_database()
-            database[collection].insert_one({"username": "old", "title": "Old", "description": "Old"})
-            database.events.insert_one({"note": "kept"})
+            assert answers == ["False"] * 3
+            assert [contents(database) for database in (rows, *used)] == before
+            for database in used:
+                client.drop_database(database.name)
 
-            assert await load(address) == "False"
 
-            assert database.users.count_documents({}) + database.tickets.count_documents({}) == 1
-            assert database.events.count_documents({}) == 1
-            client.drop_database(database.name)
-
-    async def test_starts_anew_after_an_interrupted_attempt(self, mongodb_uri: str) -> None:
-        address = mongodb_uri.replace("/test_", "/interrupted_")
-        with MongoClient[dict[str, Any]](address) as client:
-            database = client.get_default_database()
-            database.events.insert_one({"ticketId": 1, "version": 1})
-
-            assert await load(address) == "True"
-
-            assert database.events.count_documents({"ticketId": 1}) == 0
-            assert database.tickets.count_documents({}) == demo.TICKETS
-            client.drop_database(database.name)
+def contents(database: Rows) -> list[Any]:
+    names = ("users", "tickets", "events")
+    return [database[name].count_documents({}) for name in names] + [database.users.find_one(sort=[("_id", 1)])]
