@@ -69,7 +69,7 @@ CONSUMERS: dict[str, Handler] = {projector.CONSUMER: projector.project, "notific
 FIRST_TRY_S = 6
 RETRY_S = 1
 # How long a start may take the longer for an old database to have its figures from the first request on.
-COUNT_S = 2.0
+COUNT_S = 1.0
 STOP_S = 5
 
 
