@@ -56,7 +56,7 @@ class Mongod:
         self._process: subprocess.Popen[bytes] | None = None
         self._address = f"mongodb://127.0.0.1:{self._port}/?directConnection=true"
         self.client: MongoClient[dict[str, Any]] = MongoClient(
-            self._address, tz_aware=True, serverSelectionTimeoutMS=500
+            self._address, tz_aware=True, serverSelectionTimeoutMS=5_000
         )
 
     def uri(self, database: str) -> str:

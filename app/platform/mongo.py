@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# Down: no primary within 1.5 s; a transaction waits for one twice, to abort and to try again. Hanging: no answer to an
+# Down: no primary within 1.5 s; a transaction waits for one twice, briefly to abort, and to try again. Hanging: no answer to an
 # operation within 10 s, or to the monitor within that, which then breaks off all operations. The driver's `timeoutMS`
 # is not used for this: it would also set how long to wait for a primary (measured: the whole 10 s). Connecting is
 # given more than selecting, since a process that stood still for a moment must not take the database for dead.
@@ -34,6 +34,8 @@ CONNECT_MS = 5_000
 OPERATION_MS = 10_000
 HEARTBEAT_MS = 5_000
 TRANSACTION_S = 5
+# A server that is still there is reached in so long; one that is gone has forgotten the transaction.
+ABORT_S = 0.5
 # A million old tickets take minutes to index.
 INDEX_BUILD_S = 3_600
 MAX_ATTEMPTS = 12
@@ -147,7 +149,12 @@ async def _run_once(session: AsyncClientSession, body: Callable[[AsyncClientSess
     async with await session.start_transaction(
         read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
     ):
-        result = await body(session)
+        try:
+            result = await body(session)
+        except ConnectionFailure:
+            with pymongo.timeout(ABORT_S):
+                await session.abort_transaction()
+            raise
         await _commit(session)
     return result
 
