@@ -30,13 +30,14 @@ REOPENED, DELETED, UNASSIGNED = 0.04, 0.005, 0.06
 
 
 class Desk:
-    """The people of a help desk, and the tickets of its last year; the same ones for the same seed and present."""
+    """The people of a help desk, and its tickets of so many days; the same ones for the same seed and present."""
 
-    def __init__(self, present: datetime, seed: int = 1) -> None:
+    def __init__(self, present: datetime, days: int = DAYS, seed: int = 1) -> None:
         self._present = present
+        self._start = present - timedelta(days=days)
         self._random = random.Random(seed)  # noqa: S311 - a play, no secrets
-        self._agents = [self._id_at(present - timedelta(days=DAYS)) for _ in range(AGENTS)]
-        self._customers = [self._id_at(present - timedelta(days=DAYS)) for _ in range(CUSTOMERS)]
+        self._agents = [self._id_at(self._start) for _ in range(AGENTS)]
+        self._customers = [self._id_at(self._start) for _ in range(CUSTOMERS)]
         # Some do much more than others.
         self._shares = list(accumulate(1 / math.sqrt(1 + rank) for rank in range(AGENTS)))
         self._problems = [(tags, things, *problem) for tags, things, problems in TOPICS for problem in problems]
@@ -58,9 +59,8 @@ class Desk:
 
     def tickets(self, count: int, first_number: int = 1) -> Iterator[dict[str, Any]]:
         """Yield that many, the oldest first."""
-        seconds = timedelta(days=DAYS).total_seconds()
         for number in range(count):
-            at = self._present - timedelta(seconds=seconds * (1 - number / count))
+            at = self._start + (self._present - self._start) * (number / count)
             yield self._ticket(first_number + number, self._in_office(at))
 
     def _in_office(self, at: datetime) -> datetime:

@@ -28,7 +28,7 @@ from bson import ObjectId
 
 from .documents import Dim
 from .facts import Facts, Outcome
-from .period import QUARTER, Grain, slot_name
+from .period import QUARTER, QUARTERS_PER_DAY, Grain, month_start, quarter_around, slot_name, start_of, third_start
 from .sketch import bucket_of
 
 # When, of what, how much.
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
     dim: Dim
     value: ObjectId | str | None
-    priority: str
+    priority: str | None
     grain: Grain
     start: datetime | None
 
@@ -89,10 +89,15 @@ def add_to(sums: Sums, cell: Cell, amounts: Mapping[str, int], sign: int = 1) ->
 def by_cell(facts: Facts) -> Iterator[tuple[Cell, Mapping[str, int]]]:
     """What the ticket contributes to each cell, by the path in it; one and the same mapping for all of a period."""
     periods = _by_period(contributions(facts))
-    dims = [(Dim.ALL, None), (Dim.AGENT, facts.agent), *((Dim.TAG, tag) for tag in facts.tags)]
+    kinds: list[tuple[Dim, ObjectId | str | None, str | None]] = [
+        (Dim.ALL, None, None),  # what most ask for, in one row instead of one for each priority
+        (Dim.ALL, None, facts.priority),
+        (Dim.AGENT, facts.agent, facts.priority),
+        *((Dim.TAG, tag, facts.priority) for tag in facts.tags),
+    ]
     for (grain, start), amounts in periods.items():
-        for dim, value in dims:
-            yield Cell(dim, value, facts.priority, grain, start), amounts
+        for kind in kinds:
+            yield Cell(*kind, grain, start), amounts
 
 
 def without_zeros(sums: Sums) -> Sums:
@@ -106,8 +111,9 @@ def _by_period(contributed: Iterable[Contribution]) -> dict[_Period, dict[str, i
     for at, measure, amount in contributed:
         periods[Grain.ALL, None][measure] += amount
         if at is not None:
-            month, day, slot = _place_of(at)
+            month, third, day, slot = _place_of(at)
             periods[Grain.MONTH, month][measure] += amount
+            periods[Grain.TEN_DAYS, third][measure] += amount
             periods[Grain.DAY, day][measure] += amount
             periods[Grain.QUARTERS, day][f"{slot}.{measure}"] += amount
     return periods
@@ -115,10 +121,11 @@ def _by_period(contributed: Iterable[Contribution]) -> dict[_Period, dict[str, i
 
 # A ticket has few instants, each in several measures.
 @lru_cache(maxsize=8)
-def _place_of(at: datetime) -> tuple[datetime, datetime, str]:
-    """The beginnings of the month and the day, and the quarter of an hour of that day."""
+def _place_of(at: datetime) -> tuple[datetime, datetime, datetime, str]:
+    """The beginnings of the month, the third of it and the day, and the quarter of an hour of that day."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return day.replace(day=1), day, slot_name((at - day) // QUARTER)
+    number = quarter_around(day) // QUARTERS_PER_DAY
+    return start_of(month_start(number)), start_of(third_start(number)), day, slot_name((at - day) // QUARTER)
 
 
 def _life(facts: Facts) -> Iterator[Contribution]:

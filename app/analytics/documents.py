@@ -35,7 +35,8 @@ class CellId(BaseModel):
     dim: Dim
     value: ObjectId | str | None
     """The agent's id, None for unassigned tickets; or the tag."""
-    priority: str
+    priority: str | None
+    """None: of any priority; only where it is neither of an agent nor of a tag."""
     grain: Grain
     start: datetime | None
     """The first instant of the month or day, in UTC."""

@@ -1,10 +1,11 @@
 """Stretches of time, and which stored sums make them up.
 
 All boundaries lie on quarters of an hour, counted from 1970 in UTC, and so do the days of all time zones of today.
-Sums are kept per month, day and quarter of an hour of UTC, so any stretch between two quarters has an exact sum of few.
+Sums are kept per month, third of a month, day and quarter of an hour of UTC, so any stretch between two quarters has an
+exact sum of few.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
@@ -15,6 +16,7 @@ QUARTERS_PER_DAY = 96
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.date().toordinal()
 _MONTH_AT_MOST = timedelta(days=31)
+_TEN_DAYS = 10
 
 
 class Grain(StrEnum):
@@ -22,9 +24,15 @@ class Grain(StrEnum):
 
     ALL = "all"
     MONTH = "month"
+    TEN_DAYS = "ten days"
+    """A third of a month: from its 1st, 11th or 21st on, the last one up to its end."""
     DAY = "day"
     QUARTERS = "quarters"
     """Each quarter of an hour of one day, in one row."""
+
+
+# A grain, the first day of the stretch that a day is in, and the first one on or after it that begins a stretch.
+_Level = tuple[Grain, Callable[[int], int], Callable[[int], int]]
 
 
 class Interval(StrEnum):
@@ -136,7 +144,7 @@ def cover(first: int | None, last: int | None) -> Cover:
         parts.append(_part(first // QUARTERS_PER_DAY, first % QUARTERS_PER_DAY, QUARTERS_PER_DAY))
     if last is not None and last % QUARTERS_PER_DAY:
         parts.append(_part(last // QUARTERS_PER_DAY, 0, last % QUARTERS_PER_DAY))
-    return Cover(_spans(start, end), tuple(parts))
+    return Cover(_spans(start, end, _LONGER_THAN_DAYS), tuple(parts))
 
 
 def union(covers: Collection[Cover]) -> list[Span]:
@@ -182,30 +190,53 @@ def _part(day: int, start: int, end: int) -> Part:
     return Part(day, others if is_rest else slots, is_rest)
 
 
-def _spans(start: int | None, end: int | None) -> tuple[Span, ...]:
-    """Whole days as whole months and the days around them."""
-    month_start = None if start is None else _month_from(start)
-    month_end = None if end is None else _month_of(end)
-    if month_start is not None and month_end is not None and month_start >= month_end:
-        spans = [Span(Grain.DAY, start, end)]
-    else:
-        spans = [
-            Span(Grain.DAY, start, month_start),
-            Span(Grain.MONTH, month_start, month_end),
-            Span(Grain.DAY, month_end, end),
-        ]
-    return tuple(span for span in spans if span.first != span.last)
+def _spans(start: int | None, end: int | None, levels: Sequence[_Level]) -> tuple[Span, ...]:
+    """Whole days as the longest stretches that lie between them, and on both sides of those the next shorter ones."""
+    if start is not None and start == end:
+        return ()
+    if not levels:
+        return (Span(Grain.DAY, start, end),)
+    (grain, first_of, first_from), *shorter = levels
+    inner_start = None if start is None else first_from(start)
+    inner_end = None if end is None else first_of(end)
+    if inner_start is not None and inner_end is not None and inner_start >= inner_end:
+        return _spans(start, end, shorter)
+    before = _spans(start, inner_start, shorter) if start is not None else ()
+    after = _spans(inner_end, end, shorter) if end is not None else ()
+    return (*before, Span(grain, inner_start, inner_end), *after)
 
 
-def _month_of(day: int) -> int:
+def month_start(day: int) -> int:
     """The first day of the month that the day is in."""
     return day - date.fromordinal(day + _EPOCH_DAY).day + 1
 
 
+def third_start(day: int) -> int:
+    """The first day of the third of a month that the day is in."""
+    month = month_start(day)
+    return month + min((day - month) // _TEN_DAYS, 2) * _TEN_DAYS
+
+
 def _month_from(day: int) -> int:
     """The first day on or after this one that begins a month."""
-    month = _month_of(day)
-    return day if month == day else _month_of(month + _MONTH_AT_MOST.days)
+    month = month_start(day)
+    return day if month == day else month_start(month + _MONTH_AT_MOST.days)
+
+
+def _third_from(day: int) -> int:
+    """The first day on or after this one that begins a third of a month."""
+    third = third_start(day)
+    if third == day:
+        return day
+    # The last one is up to eleven days long, or as short as eight.
+    after = third + _TEN_DAYS
+    return after if third_start(after) == after and after < _month_from(day) else _month_from(day)
+
+
+_LONGER_THAN_DAYS: tuple[_Level, ...] = (
+    (Grain.MONTH, month_start, _month_from),
+    (Grain.TEN_DAYS, third_start, _third_from),
+)
 
 
 def _floor(day: date, interval: Interval) -> date:

@@ -128,7 +128,9 @@ async def read_backlog(actor: Actor, given: Mapping[str, str], *, now: datetime)
         cover(None, first_quarter(today - (oldest - 1) * _DAY, question.zone)) for _, oldest in reports.AGES if oldest
     ]
     covers = [ALL_TIME, before, *older, *(one.cover for one in series)]
-    unassigned = {**_cell(question), "_id.dim": Dim.AGENT, "_id.value": None, "_id.grain": Grain.ALL}
+    unassigned: Row = {"_id.dim": Dim.AGENT, "_id.value": None, "_id.grain": Grain.ALL}
+    if question.priority is not None:
+        unassigned["_id.priority"] = question.priority
     others = () if question.is_filtered else (unassigned,)
     found = await _read_rows(question, covers, (*reports.FLOW, *reports.OPEN), *others)
     rows = Rows(row for row in found if row["_id"]["dim"] == question.dim)
@@ -216,7 +218,7 @@ async def _read(pipeline: list[Row], index: str) -> list[Row]:
 def _cell(question: Question) -> Row:
     """The filter of the tickets that are asked about; of a report on each agent or tag, of all of these."""
     where: Row = {"_id.dim": question.dim}
-    if question.priority is not None:
+    if question.priority is not None or question.dim is Dim.ALL:
         where["_id.priority"] = question.priority
     return {**where, "_id.value": question.value} if question.is_filtered or question.dim is Dim.ALL else where
 

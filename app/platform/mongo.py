@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# Down: no primary within 1.5 s; a transaction waits for one twice, briefly to abort, and to try again. Hanging: no answer to an
-# operation within 10 s, or to the monitor within that, which then breaks off all operations. The driver's `timeoutMS`
-# is not used for this: it would also set how long to wait for a primary (measured: the whole 10 s). Connecting is
-# given more than selecting, since a process that stood still for a moment must not take the database for dead.
+# Down: no primary within 1.5 s; a transaction waits for one to abort, briefly, and to try again. Hanging: no answer to
+# an operation within 10 s, or to the monitor within that, which then breaks off all operations. The driver's
+# `timeoutMS` is not used for this: it would also set how long to wait for a primary (measured: the whole 10 s).
+# Connecting is given more than selecting, since a process that stood still for a moment must not take the database for
+# dead.
 SERVER_SELECTION_MS = 1_500
 CONNECT_MS = 5_000
 OPERATION_MS = 10_000

@@ -112,12 +112,16 @@ def test_every_kind_of_cell_gets_them() -> None:
     amounts = {
         (Grain.ALL, None): total,
         (Grain.MONTH, MONTH): total,
+        (Grain.TEN_DAYS, MONTH + timedelta(days=20)): total,
         (Grain.DAY, DAY): total,
         (Grain.QUARTERS, DAY): {"q95.created": 1, "q95.open": 1},
     }
     dims = [("all", None), ("agent", AGENTS[0]), ("tag", "a"), ("tag", "b")]
     assert found == {
-        Cell(Dim(dim), value, "High", *period): paths for dim, value in dims for period, paths in amounts.items()
+        Cell(Dim(dim), value, priority, *period): paths
+        for dim, value in dims
+        for priority in (["High", None] if dim == "all" else ["High"])
+        for period, paths in amounts.items()
     }
 
 

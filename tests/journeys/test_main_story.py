@@ -1,17 +1,19 @@
 """The main job on real input: somebody signs in, opens a ticket, an agent takes it, works it and resolves it."""
 
 import json
+from pathlib import Path
 
 import httpx
 
 from tests.journeys.conftest import SignIn
-from tests.services import NO_TLS, Service
+from tests.mailbox import read_directory
+from tests.services import NO_TLS, Service, wait_until
 
 ADMIN = {"ADMIN_USERNAME": "root@example.com", "ADMIN_PASSWORD": "correct horse battery"}
 
 
-def test_from_an_empty_database_to_a_closed_ticket(service: Service, sign_in: SignIn) -> None:
-    service.environment.update(ADMIN)
+def test_from_an_empty_database_to_a_closed_ticket(service: Service, sign_in: SignIn, tmp_path: Path) -> None:
+    service.environment.update(ADMIN | {"MAIL_DIR": str(tmp_path / "mail")})
     service.start()
     registration = {"username": "carol@example.com", "password": "a long passphrase"}
     assert (
@@ -19,10 +21,10 @@ def test_from_an_empty_database_to_a_closed_ticket(service: Service, sign_in: Si
         == "Customer"
     )
     admin = sign_in("root@example.com", "correct horse battery")
-    new_agent = {"username": "agent", "password": "agents work here", "role": "Agent"}
+    new_agent = {"username": "agent@example.com", "password": "agents work here", "role": "Agent"}
     assert admin.post("/api/users", json=new_agent).status_code == 201
     carol = sign_in("CAROL@example.com", "a long passphrase")
-    agent = sign_in("agent", "agents work here")
+    agent = sign_in("agent@example.com", "agents work here")
 
     ticket = carol.post("/api/tickets", json={"title": "No paper", "description": "Tray 2", "priority": "High"}).json()
     path = f"/api/tickets/{ticket['id']}"
@@ -43,12 +45,23 @@ def test_from_an_empty_database_to_a_closed_ticket(service: Service, sign_in: Si
     history = carol.get(f"{path}/events").json()["items"]
     assert [(event["type"], event["actor"]["username"]) for event in history] == [
         ("ticket.created", "carol@example.com"),
-        ("ticket.status_changed", "agent"),
-        ("ticket.updated", "agent"),
-        ("ticket.status_changed", "agent"),
+        ("ticket.status_changed", "agent@example.com"),
+        ("ticket.updated", "agent@example.com"),
+        ("ticket.status_changed", "agent@example.com"),
         ("ticket.status_changed", "carol@example.com"),
     ]
     assert history[-1]["ticket"] == final
+
+    # What follows from all this by itself: a receipt, and figures. What the agent did is news for nobody but Carol.
+    wait_until(lambda: bool(read_directory(tmp_path / "mail")))
+    [mail] = read_directory(tmp_path / "mail")
+    assert (mail["To"], mail["Subject"]) == ("carol@example.com", f"[#{final['number']}] No paper")
+    wait_until(lambda: agent.get("/api/analytics/overview").json()["resolved"] == 1)
+    [performance] = agent.get("/api/analytics/agent-performance").json()
+    assert (performance["_id"], performance["resolvedTickets"]) == (me, 1)
+    assert carol.get("/api/analytics/overview").status_code == 403
+    [sent] = admin.get("/api/deliveries?state=handed_over").json()["items"]
+    assert (sent["to"], sent["ticketId"], sent["attempts"]) == ("carol@example.com", ticket["id"], 1)
 
 
 def test_the_originals_calls_work_as_its_document_shows_them(service: Service, sign_in: SignIn) -> None:

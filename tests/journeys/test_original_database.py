@@ -4,6 +4,8 @@
 """
 
 from base64 import b32decode
+from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -66,6 +68,24 @@ def test_mfa_is_still_asked_for(original: Service, sign_in: SignIn) -> None:
 
     code = code_at(b32decode("JBSWY3DPEHPK3PXP"), int(now().timestamp()) // STEP_S)
     sign_in("careful", "original careful", otp=code)
+
+
+def test_the_two_figures_are_those_of_the_original(original: Service, sign_in: SignIn) -> None:
+    """S7, counted as the original's two aggregations did, but only what is resolved; from the first request on."""
+    agent = sign_in("agent@example.com", "original agent")
+    documents = ORIGINAL["tickets"]["documents"]
+    resolved = [row for row in documents if row.get("resolvedAt") and row["status"] in {"Resolved", "Closed"}]
+    undated = [row for row in documents if not row.get("resolvedAt") and row["status"] == "Resolved"]
+    took = [(row["resolvedAt"] - row["createdAt"]) // timedelta(milliseconds=1) for row in resolved]
+    assert took
+
+    performance = agent.get("/api/analytics/agent-performance").json()
+    times = agent.get("/api/analytics/resolution-time").json()
+
+    assert {row["_id"]: row["resolvedTickets"] for row in performance} == Counter(
+        row.get("assignedTo") and str(row["assignedTo"]) for row in resolved + undated
+    )
+    assert times["avgTime"] == sum(took) / len(took)
 
 
 def test_tickets_are_read_as_the_original_meant_them(original: Service, rows: Rows, sign_in: SignIn) -> None:
