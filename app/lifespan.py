@@ -22,7 +22,7 @@ from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Sessio
 from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.analytics import projector
-from app.analytics.backfill import count_for, fill_up
+from app.analytics.backfill import count_for, keep_filled
 from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
 from app.events.consume import ConsumerRow, Handler, begin_at_end, consume
 from app.events.cursor import Cursors
@@ -127,7 +127,7 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
         jobs = [relay(follower, hub), hub.watch(), exchange.run()]
         if has_jobs:
             jobs += [consume(name, events, follower, handle) for name, handle in CONSUMERS.items()]
-            jobs += [fill_up(), sender.run()]
+            jobs += [keep_filled(), sender.run()]
         working = asyncio.create_task(_work(preparing, jobs))
         await _first_try(hub.is_open, failed)
         try:

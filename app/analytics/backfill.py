@@ -30,6 +30,7 @@ FEW = 100
 # What takes some tenths of a second.
 MANY = 500
 RETRY_S = 1.0
+LOOK_S = 5.0
 _PLACE = "backfill"
 _NEW_PLACE: Row = {"last": None, "tickets": 0, "isDone": False, "isEmptying": False}
 # Holds up the consumer while the figures are removed, which takes a moment; after this long whoever did it has died.
@@ -52,6 +53,13 @@ async def count_for(seconds: float) -> None:
     with suppress(Conflict):  # another process is at it
         while time.monotonic() < deadline and not await backfill(MANY):
             pass
+
+
+async def keep_filled() -> None:
+    """Counts what is not counted, and looks again now and then: somebody may put another database in the place."""
+    while True:
+        await fill_up()
+        await asyncio.sleep(LOOK_S)
 
 
 async def fill_up() -> None:

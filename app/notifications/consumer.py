@@ -17,8 +17,9 @@ from .recipients import recipients
 
 # Between two mails about a ticket to the same person: the first goes at once, what happens next is gathered.
 WINDOW = timedelta(seconds=60)
-# No more than so many mails to one person within an hour; those beyond wait for the next one.
-HOUR, MAX_PER_HOUR = timedelta(hours=1), 60
+# No more than so many mails to one person within an hour; those beyond wait for the next one. More than anybody can
+# cause by work, and so few that a loop of programs is no flood.
+HOUR, MAX_PER_HOUR = timedelta(hours=1), 1_500
 # In one mail; of more, those at both ends are kept, which say what was before and what is now.
 MAX_EVENTS = 500
 
