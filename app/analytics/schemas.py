@@ -8,13 +8,13 @@ from .period import Interval
 from .reports import AGES, SCORES
 from .sketch import RELATIVE_ERROR
 
+_REOPENED = "How often tickets were reopened, by when they were"
+_TZ = "The time zone that days are days of"
+_EXACT = "Mean in milliseconds, not rounded; null without any"
 _RESOLVED = (
     "Those that are Resolved or Closed now, by when they were; without `from` and `to` also those of the original "
     "service that have no time of it"
 )
-_REOPENED = "How often tickets were reopened, by when they were"
-_TZ = "The time zone that days are days of"
-_EXACT = "Mean in milliseconds, not rounded; null without any"
 _MEDIAN = "Half took at most so long; within `quantileError` of the exact one"
 _P90 = "Nine of ten took at most so long; within `quantileError` of the exact one"
 _ERROR = "How far off, as a share, medians and 90th percentiles may be"

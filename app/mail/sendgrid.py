@@ -60,10 +60,6 @@ class SendGridMailer:
             # The library follows redirects, and then asks for a page instead of sending a mail.
             raise Undelivered(f"answered {answer.status_code} instead of {ACCEPTED}")
 
-    def close(self) -> None:
-        """Takes no more mail; calls that are under way are not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
 
 def _as_mail(message: Message, delivery_id: str, sender: str) -> Mail:
     mail = Mail(from_email=Email(sender), to_emails=message.to, subject=subject_line(message.subject))

@@ -1,4 +1,4 @@
-"""The API reference as pages: Swagger UI and Redoc, with every file served from here and a strict CSP."""
+"""Pages, with every file served from here and a strict CSP: those of our own, and the API reference."""
 
 from functools import cache
 from html import escape
@@ -19,7 +19,12 @@ _TYPES = {
 }
 # Redoc has its maker's logo fetched from the maker's server, and no option against it.
 _FOREIGN_LOGO, _OWN_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"/docs/files/favicon.png"
-# Nothing from elsewhere and no inline script. Inline styles: both programs write them by script.
+# Nothing from elsewhere and nothing inline.
+_OWN_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# The same, but inline styles: both programs write them by script.
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,6 +56,29 @@ def _page(title: str, *, scripts: list[str], styles: list[str]) -> HTMLResponse:
         f'<link rel="icon" href="/docs/files/favicon.png">{links}</head><body><div id="page"></div>{tags}</body></html>'
     )
     return HTMLResponse(html, headers={"Content-Security-Policy": _CSP})
+
+
+def page_router(name: str, folder: Path) -> APIRouter:
+    """`/NAME`: a page of our own, NAME.html of the folder, and the NAME.js and NAME.css that it loads."""
+    router = APIRouter(include_in_schema=False)
+    html = (folder / f"{name}.html").read_text()
+    loaded = {
+        f"{name}.{ending}": ((folder / f"{name}.{ending}").read_bytes(), media_type)
+        for ending, media_type in (("js", "text/javascript"), ("css", "text/css"))
+    }
+
+    @router.get(f"/{name}")
+    async def page() -> Response:
+        return HTMLResponse(html, headers={"Content-Security-Policy": _OWN_CSP})
+
+    @router.get(f"/{name}/files/{{file_name}}")
+    async def file(file_name: str) -> Response:
+        if file_name not in loaded:
+            raise NotFound
+        content, media_type = loaded[file_name]
+        return Response(content, media_type=media_type)
+
+    return router
 
 
 def pages_router(title: str) -> APIRouter:

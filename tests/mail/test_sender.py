@@ -66,10 +66,8 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def sender(provider: Provider) -> AsyncIterator[Sender]:
-    mailer = SendGridMailer("key", provider.url, SENDER, step_s=0.3)
-    yield Sender(mailer, OUTBOX, nobody)
-    mailer.close()
+def sender(provider: Provider) -> Sender:
+    return Sender(SendGridMailer("key", provider.url, SENDER, step_s=0.3), OUTBOX, nobody)
 
 
 class TestPosting:
@@ -242,7 +240,6 @@ class TestOrder:
 
         await send_all(Sender(mailer, Outbox(SecretBox([Fernet.generate_key()])), nobody))
 
-        mailer.close()
         assert ((await the_delivery())["state"], provider.calls) == (DeliveryState.DEAD, [])
 
     async def test_nobody_left_to_tell(self, sender: Sender, provider: Provider) -> None:
@@ -277,8 +274,6 @@ class TestSideBySide:
 
         assert sorted(Counter(call.to for call in provider.calls).values()) == [1] * 60
         assert {row["state"] for row in await deliveries()} == {DeliveryState.HANDED_OVER}
-        for mailer in mailers:
-            mailer.close()
 
     async def test_who_died_is_replaced(self, sender: Sender, provider: Provider) -> None:
         await post(mail())

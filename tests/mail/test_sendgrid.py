@@ -36,10 +36,8 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def mailer(provider: Provider) -> AsyncIterator[SendGridMailer]:
-    mailer = SendGridMailer(KEY, provider.url, SENDER)
-    yield mailer
-    mailer.close()
+def mailer(provider: Provider) -> SendGridMailer:
+    return SendGridMailer(KEY, provider.url, SENDER)
 
 
 async def test_is_sent_the_whole_mail_and_no_more(provider: Provider, mailer: SendGridMailer) -> None:
@@ -113,7 +111,6 @@ async def test_what_an_answer_means(
     with pytest.raises(Undelivered) as caught:
         await mailer.send(MESSAGE, ID)
 
-    mailer.close()
     assert caught.value.is_final is is_final
     assert caught.value.retry_after_s == retry_after_s
     assert caught.value.reason.startswith(reason)
@@ -145,7 +142,6 @@ async def test_nobody_there() -> None:
     with pytest.raises(Undelivered, match="ConnectionRefusedError") as caught:
         await mailer.send(MESSAGE, ID)
 
-    mailer.close()
     assert not caught.value.is_final
 
 

@@ -1,34 +1,7 @@
-"""The page that the link of a mail opens: a form for the new password, of our own files alone and a strict CSP."""
+"""The page that the link of a mail opens: a form for the new password."""
 
 from pathlib import Path
 
-from fastapi import APIRouter
-from starlette.responses import HTMLResponse, Response
+from app.platform.pages import page_router
 
-from app.platform.errors import NotFound
-
-router = APIRouter(include_in_schema=False)
-
-_FILES = Path(__file__).parents[1] / "static"
-_PAGE = (_FILES / "reset-password.html").read_text()
-_LOADED = {
-    name: ((_FILES / name).read_bytes(), media_type)
-    for name, media_type in {"reset-password.js": "text/javascript", "reset-password.css": "text/css"}.items()
-}
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-
-@router.get("/reset-password")
-async def reset_page() -> Response:
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _CSP})
-
-
-@router.get("/reset-password/files/{name}")
-async def reset_page_file(name: str) -> Response:
-    if name not in _LOADED:
-        raise NotFound
-    content, media_type = _LOADED[name]
-    return Response(content, media_type=media_type)
+router = page_router("reset-password", Path(__file__).parents[1] / "static")
