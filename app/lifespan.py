@@ -24,7 +24,7 @@ from app.accounts.tokens import Tokens, derive_key
 from app.analytics import projector
 from app.analytics.backfill import count_for, keep_filled
 from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
-from app.events.consume import ConsumerRow, Handler, begin_at_end, consume
+from app.events.consume import ConsumerRow, begin_at_end, consume
 from app.events.cursor import Cursors
 from app.events.follow import EventFollower
 from app.events.log import Event
@@ -62,8 +62,8 @@ DOCUMENTS = [
     *(Ticket, Event, ConsumerRow, UsedTicket, IdempotencyRow, Counter, ShareRow),
     *(StatsCell, StatsTicket, StatsProgress, NotificationPreferences),
 ]
-# Who acts on each event, by the name that its place in the log is kept under.
-CONSUMERS: dict[str, Handler] = {projector.CONSUMER: projector.project, "notifications": notify}
+# What a consumer's place in the log is kept under.
+NOTIFICATIONS = "notifications"
 # One that is down is found to be so sooner; one that hangs, or builds indexes for a million rows, must not keep
 # /healthz from answering.
 FIRST_TRY_S = 6
@@ -126,8 +126,13 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
         preparing = asyncio.create_task(_prepare(database, settings, passwords, events, failed))
         jobs = [relay(follower, hub), hub.watch(), exchange.run()]
         if has_jobs:
-            jobs += [consume(name, events, follower, handle) for name, handle in CONSUMERS.items()]
-            jobs += [keep_filled(), sender.run()]
+            # Nobody wants mail about the past of a database that was put in the place; figures are of all of it.
+            jobs += [
+                consume(projector.CONSUMER, events, follower, projector.project),
+                consume(NOTIFICATIONS, events, follower, notify, skips_past=True),
+                keep_filled(),
+                sender.run(),
+            ]
         working = asyncio.create_task(_work(preparing, jobs))
         await _first_try(hub.is_open, failed)
         try:
@@ -249,7 +254,7 @@ async def _prepare(
             await prepare(database.handle, DOCUMENTS)
             await adopt_numbers()
             await _open_first_admin(settings, passwords)
-            for name in CONSUMERS:
+            for name in (projector.CONSUMER, NOTIFICATIONS):
                 await begin_at_end(name, events)
             await count_for(COUNT_S)
         except PyMongoError as error:

@@ -97,18 +97,21 @@ async def begin_at_end(name: str, reader: EventReader) -> None:
     consumers = collection_of(ConsumerRow)
     if await consumers.find_one({"_id": name}, {"_id": 1}) is not None:
         return
-    place = _Place(await reader.log_id(), (await reader.end()).position)
+    place = await _end_of(reader)
     with suppress(DuplicateKeyError):  # another process was faster
         await consumers.insert_one({"_id": name, "holder": "", "heldUntil": _LONG_AGO, **place.as_row()})
 
 
-async def consume(name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
+async def consume(
+    name: str, reader: EventReader, follower: EventFollower, handle: Handler, *, skips_past: bool = False
+) -> None:
     """Hands every event to `handle`, in commit order, in the one process that holds the lease; for ever.
 
-    A consumer that is new begins with the first event there is, unless `begin_at_end` came first. `handle` writes in
-    the session that it is given, and does nothing else: its effects and the consumer's place commit together, so that
-    a crash repeats nothing and loses nothing, and until they do, it may be called again. When it fails, the same
-    events come again after a pause.
+    A consumer that is new begins with the first event there is or, if it `skips_past`, with the next one; so that none
+    is missed in between, `begin_at_end` is called before there are requests. `handle` writes in the session that it is
+    given, and does nothing else: its effects and the consumer's place commit together, so that a crash repeats nothing
+    and loses nothing, and until they do, it may be called again. When it fails, the same events come again after a
+    pause.
 
     Effects are to be keyed by the event's `_id`, though: when the place has left the operations log, the events since
     are read from the collection, ordered by id, and some of them, which were handled before, come again. The key goes
@@ -118,7 +121,7 @@ async def consume(name: str, reader: EventReader, follower: EventFollower, handl
     The transaction of a process that was killed may hold up its successor until the database drops it
     (`transactionLifetimeLimitSeconds`), which may be later than the end of the lease.
     """
-    consumer = _Consumer(name, reader, follower, handle)
+    consumer = _Consumer(name, reader, follower, handle, skips_past=skips_past)
     pause = FIRST_PAUSE_S
     try:
         while True:
@@ -155,8 +158,11 @@ def _reason(name: str, error: PyMongoError) -> dict[str, Any]:
 
 
 class _Consumer:
-    def __init__(self, name: str, reader: EventReader, follower: EventFollower, handle: Handler) -> None:
+    def __init__(
+        self, name: str, reader: EventReader, follower: EventFollower, handle: Handler, *, skips_past: bool
+    ) -> None:
         self._name = name
+        self._skips_past = skips_past
         self._me = uuid.uuid4().hex
         self._reader = reader
         self._follower = follower
@@ -190,7 +196,9 @@ class _Consumer:
 
     async def work(self) -> None:
         """Handles what there is, and waits a while for more. Raises `LeaseLost`."""
-        if self._place is None:
+        if self._place is None and self._skips_past:
+            await self._advance([], await _end_of(self._reader))
+        elif self._place is None:
             await self._begin_again(None)
         elif self._place.rereading is not None:
             await self._reread(self._place, self._place.rereading)
@@ -211,10 +219,9 @@ class _Consumer:
     async def _begin_again(self, known: ObjectId | None) -> None:
         """Goes on through the collection, from some time before the last event that is known to have been handled."""
         # First the place to go on from afterwards: what is committed meanwhile is then seen twice rather than never.
-        log = await self._reader.log_id()
-        end = (await self._reader.end()).position
+        end = await _end_of(self._reader)
         start = ObjectId.from_datetime(known.generation_time - OVERLAP) if known else ObjectId(bytes(12))
-        await self._advance([], _Place(log, end, start))
+        await self._advance([], replace(end, rereading=start))
 
     async def _reread(self, place: _Place, last: ObjectId) -> None:
         async def page(session: AsyncClientSession) -> tuple[list[Row], _Place]:
@@ -274,6 +281,10 @@ class _Consumer:
         # A literal, because the bytes and ids of a place could be taken for expressions.
         literals = {name: {"$literal": value} for name, value in (place.as_row() if place else {}).items()}
         return [{"$set": {"holder": self._me, "heldUntil": until, **literals}}]
+
+
+async def _end_of(reader: EventReader) -> _Place:
+    return _Place(await reader.log_id(), (await reader.end()).position)
 
 
 def _place_of(row: Row) -> _Place | None:

@@ -11,7 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import AutoReconnect
 
 from app.analytics import backfill as module
-from app.analytics.backfill import backfill, fill_up, read_place, start_over
+from app.analytics.backfill import backfill, fill_up, keep_filled, read_place, start_over
 from app.analytics.documents import StatsCell, StatsProgress, StatsTicket
 from app.analytics.projector import CONSUMER, project, save
 from app.analytics.recount import Comparison, compare
@@ -21,6 +21,7 @@ from app.platform.mongo import collection_of, transaction
 from app.platform.wire import Row
 from tests.analytics.lives import BIRTH, Life, old_ticket, random_life, replace, store
 from tests.conftest import Started
+from tests.events.consuming import until
 
 SAME = Comparison(0, [])
 
@@ -48,6 +49,24 @@ async def test_an_empty_database_is_done_at_once(database: None) -> None:
 
     assert (await read_place())["isDone"]
     assert await compare(1) == SAME
+
+
+async def test_looks_again_when_the_figures_are_gone(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    await store(*some_lives(5))
+
+    async def is_done() -> bool:
+        return (await read_place())["isDone"] is True
+
+    keeping = asyncio.create_task(keep_filled())
+    for _ in range(2):
+        await until(is_done)
+        assert await compare(1) == SAME
+        assert (await read_place())["tickets"] == 5
+        for model in (StatsCell, StatsTicket, StatsProgress):
+            await collection_of(model).delete_many({})
+    keeping.cancel()
+    await asyncio.wait({keeping})
 
 
 async def test_goes_on_where_it_was_stopped(database: None, monkeypatch: pytest.MonkeyPatch) -> None:

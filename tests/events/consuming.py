@@ -99,8 +99,11 @@ class Consumers:
         self._follower = follower
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, handle: Handler, name: str = NAME, reader: EventReader | None = None) -> asyncio.Task[None]:
-        task = asyncio.create_task(consume(name, reader or self._reader, self._follower, handle))
+    def start(
+        self, handle: Handler, name: str = NAME, reader: EventReader | None = None, *, skips_past: bool = False
+    ) -> asyncio.Task[None]:
+        running = consume(name, reader or self._reader, self._follower, handle, skips_past=skips_past)
+        task = asyncio.create_task(running)
         self._tasks.append(task)
         return task
 

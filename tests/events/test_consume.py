@@ -11,7 +11,7 @@ from pymongo import monitoring
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
-from app.events.consume import ConsumerRow, _Consumer
+from app.events.consume import ConsumerRow, _Consumer, begin_at_end
 from app.events.cursor import LogPosition
 from app.events.log import Event
 from app.events.replay import EventReader, Stretch
@@ -26,6 +26,7 @@ from tests.events.consuming import (
     consumer_row,
     effects,
     handled,
+    is_at_the_log,
     keyed,
     lag,
     noted,
@@ -45,6 +46,25 @@ class TestOrder:
         coming = await add_events(5)
 
         assert await handled(10) == there + coming
+
+    async def test_the_past_is_skipped_up_to_where_it_was_told_to_begin(
+        self, app: Started, consumers: Consumers
+    ) -> None:
+        await add_events(3)
+        await begin_at_end(NAME, app.state["events"])
+        coming = await add_events(2)
+        await begin_at_end(NAME, app.state["events"])
+        consumers.start(noting(), skips_past=True)
+        assert await handled(2) == coming
+
+        # Without a place, as after the database was put back: from there on.
+        await consumers.end()
+        await collection_of(ConsumerRow).delete_many({})
+        consumers.start(noting(), skips_past=True)
+        await until(is_at_the_log)
+        coming += await add_events(1)
+
+        assert await handled(3) == coming
 
     async def test_a_transaction_that_began_earlier_and_ended_later_comes_later(self, consumers: Consumers) -> None:
         await consumers.start_at_the_log(noting())
