@@ -6,7 +6,7 @@ import signal
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
 from typing import TypedDict
@@ -123,7 +123,7 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
         hub = Hub(events)
         exchange = Exchange()
         failed = asyncio.Event()
-        preparing = asyncio.create_task(_prepare(database, settings, passwords, events, failed))
+        preparation = _prepare(database, settings, passwords, events, failed)
         jobs = [relay(follower, hub), hub.watch(), exchange.run()]
         if has_jobs:
             # Nobody wants mail about the past of a database that was put in the place; figures are of all of it.
@@ -133,35 +133,30 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
                 keep_filled(),
                 sender.run(),
             ]
-        working = asyncio.create_task(_work(preparing, jobs))
-        await _first_try(hub.is_open, failed)
-        try:
-            with _told_to_stop(hub.close):
-                yield State(
-                    database=database,
-                    tokens=Tokens(secret),
-                    passwords=passwords,
-                    verifier=verifier,
-                    mail=mail,
-                    idempotency=Idempotency(derive_key(secret, "idempotency")),
-                    budgets=Budgets(exchange, is_on=settings.rate_limits == "on"),
-                    events=events,
-                    follower=follower,
-                    hub=hub,
-                    allowed_origins=frozenset(settings.allowed_origins),
-                    registration_is_open=settings.registration == "on",
-                    public_url=settings.public_url,
-                    notification_key=notification_key,
-                    webhook_key=settings.sendgrid_webhook_key,
-                )
-        finally:
-            await sender.stop()
-            working.cancel()
-            preparing.cancel()
-            # Not for ever: with the database hanging, a stream takes as long to close as any of its answers.
-            await asyncio.wait({working, preparing}, timeout=STOP_S)
-            passwords.close()
-            await database.handle.client.close()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(database.handle.client.close)
+            closing.callback(passwords.close)
+            await closing.enter_async_context(_at_work(preparation, jobs))
+            closing.push_async_callback(sender.stop)
+            await _first_try(hub.is_open, failed)
+            closing.enter_context(_told_to_stop(hub.close))
+            yield State(
+                database=database,
+                tokens=Tokens(secret),
+                passwords=passwords,
+                verifier=verifier,
+                mail=mail,
+                idempotency=Idempotency(derive_key(secret, "idempotency")),
+                budgets=Budgets(exchange, is_on=settings.rate_limits == "on"),
+                events=events,
+                follower=follower,
+                hub=hub,
+                allowed_origins=frozenset(settings.allowed_origins),
+                registration_is_open=settings.registration == "on",
+                public_url=settings.public_url,
+                notification_key=notification_key,
+                webhook_key=settings.sendgrid_webhook_key,
+            )
 
     return lifespan
 
@@ -193,6 +188,22 @@ def secret_box_of(settings: Settings) -> SecretBox:
     own = urlsafe_b64encode(derive_key(settings.jwt_secret.get_secret_value(), "secrets-at-rest"))
     # The own one last, so that what it wrote stays readable once there are keys.
     return SecretBox([*keys, own])
+
+
+@asynccontextmanager
+async def _at_work(
+    preparation: Coroutine[None, None, None], jobs: Sequence[Coroutine[None, None, None]]
+) -> AsyncIterator[None]:
+    """The preparation, and after it the jobs, run beside the block and end with it."""
+    preparing = asyncio.create_task(preparation)
+    working = asyncio.create_task(_work(preparing, jobs))
+    try:
+        yield
+    finally:
+        working.cancel()
+        preparing.cancel()
+        # Not for ever: with the database hanging, a stream takes as long to close as any of its answers.
+        await asyncio.wait({working, preparing}, timeout=STOP_S)
 
 
 async def _work(preparing: asyncio.Task[None], jobs: Sequence[Coroutine[None, None, None]]) -> None:
