@@ -1,36 +1,45 @@
 """The one seam through which tickets and events are written: all of a change's rows together, or none.
 
-Commands describe their writes as data and hand them over. How they are committed (one transaction each, as now, or
-several callers' writes in one) is decided here and nowhere else.
+Commands describe their writes as data and hand them over. Changes that arrive while a transaction is under way go into
+the next one together, because a transaction costs about the same for one change as for a hundred (group commit). To
+each caller it is as if theirs had been alone: they hear their own outcome, and what stops one change stops no other.
 """
 
+import asyncio
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from beanie import Document
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
-from .idempotency import IdempotencyRow, Once
-from .mongo import DUPLICATE_KEY, collection_of, transaction
+from .batching import Batcher
+from .idempotency import IdempotencyRow, Once, remember_all
+from .mongo import DUPLICATE_KEY, WRITE_CONFLICT, collection_of, transaction
+from .sequence import next_numbers
 from .wire import Row
 
 Result = TypeVar("Result")
 
+# As many changes in one transaction; their size is bounded by what requests may hold.
+AT_MOST = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """A new row."""
+    """A new row. With `numbered_by` it gets the next `number` of that sequence when it is committed."""
 
     model: type[Document]
     row: Row
+    numbered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A change to the one row that `where` names; `where` holds the version that the change was planned on."""
+    """A change to the one row that `where` names by `_id`; it also holds the version that the change was planned on."""
 
     model: type[Document]
     where: Row
@@ -41,6 +50,23 @@ class StaleWrite(Exception):
     """A row is no longer as an `Update` expected it; nothing was written."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change(Generic[Result]):
+    """What one caller wants committed, and to be told then."""
+
+    writes: Sequence[Insert | Update]
+    once: Once[Result] | None
+    result: Result
+
+    def touches(self) -> Iterable[object]:
+        """What no other change of the same transaction may touch, so that one finds what the other left."""
+        if self.once is not None:
+            yield self.once.key.row_id
+        for write in self.writes:
+            if isinstance(write, Update):
+                yield write.model, write.where["_id"]
+
+
 async def commit(writes: list[Insert | Update], *, once: Once[Result] | None = None, result: Result) -> Result:
     """Writes everything, and the answer to a keyed request with it, in one transaction; durable on return.
 
@@ -48,18 +74,92 @@ async def commit(writes: list[Insert | Update], *, once: Once[Result] | None = N
     """
     if not writes and once is None:
         return result
-
-    async def body(session: AsyncClientSession) -> Result:
-        if once is not None:
-            await once.remember(result, session)
-        await _update([write for write in writes if isinstance(write, Update)], session)
-        await _insert([write for write in writes if isinstance(write, Insert)], session)
-        return result
-
-    return await transaction(IdempotencyRow, body)
+    await _commit_soon(_Change(writes, once, result))
+    return result
 
 
-async def _update(updates: list[Update], session: AsyncClientSession) -> None:
+async def _commit_all(changes: list[_Change[Any]]) -> list[Exception | None]:
+    """What became of each change: None for those that are committed."""
+    first: list[_Change[Any]] = []
+    later: list[_Change[Any]] = []
+    touched: set[object] = set()
+    for change in changes:
+        mine = set(change.touches())
+        (later if touched & mine else first).append(change)
+        touched |= mine
+    fates = {id(change): fate for change, fate in zip(first, await _commit_together(first), strict=True)}
+    fates |= {id(change): fate for change, fate in zip(later, await _commit_apart(later), strict=True)}
+    return [fates[id(change)] for change in changes]
+
+
+_commit_soon: Batcher[_Change[Any], None] = Batcher(_commit_all, at_most=AT_MOST)
+
+
+async def _commit_together(changes: list[_Change[Any]]) -> list[Exception | None]:
+    if len(changes) == 1:
+        return await _commit_apart(changes)
+    try:
+        await _commit(changes, is_alone=False)
+    except Exception as error:  # noqa: BLE001 - whatever it is, one of them may be the cause
+        return [error] * len(changes) if _concerns_all(error) else await _commit_apart(changes)
+    return [None] * len(changes)
+
+
+async def _commit_apart(changes: list[_Change[Any]]) -> list[Exception | None]:
+    """Each in a transaction of its own, side by side."""
+    fates = await asyncio.gather(*(_commit([change], is_alone=True) for change in changes), return_exceptions=True)
+    if fatal := next((fate for fate in fates if fate is not None and not isinstance(fate, Exception)), None):
+        raise fatal
+    return cast("list[Exception | None]", fates)
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether the database is away, or nobody knows whether it has committed: another try could write twice."""
+    labels = ("UnknownTransactionCommitResult", "TransientTransactionError")
+    return isinstance(error, ConnectionFailure) or (
+        isinstance(error, PyMongoError) and any(map(error.has_error_label, labels))
+    )
+
+
+class _Collision(Exception):
+    """Some other transaction holds one of many changes' rows; it is found out by trying each change alone."""
+
+
+async def _commit(changes: Sequence[_Change[Any]], *, is_alone: bool) -> None:
+    await _give_numbers(changes)
+
+    async def body(session: AsyncClientSession) -> None:
+        try:
+            await _write(changes, session)
+        except OperationFailure as error:
+            if error.code == WRITE_CONFLICT and not is_alone:
+                raise _Collision from None
+            raise
+
+    await transaction(IdempotencyRow, body)
+
+
+async def _give_numbers(changes: Iterable[_Change[Any]]) -> None:
+    """Before the transaction, in which the one counter would make those of several processes collide."""
+    waiting: dict[str, list[Row]] = defaultdict(list)
+    for change in changes:
+        for write in change.writes:
+            if isinstance(write, Insert) and write.numbered_by and write.row.get("number") is None:
+                waiting[write.numbered_by].append(write.row)
+    for name, rows in waiting.items():
+        for row, number in zip(rows, await next_numbers(name, len(rows)), strict=True):
+            row["number"] = number
+
+
+async def _write(changes: Sequence[_Change[Any]], session: AsyncClientSession) -> None:
+    keyed = [change for change in changes if change.once is not None]
+    await remember_all([(change.once, change.result) for change in keyed if change.once is not None], session)
+    writes = [write for change in changes for write in change.writes]
+    await _update([write for write in writes if isinstance(write, Update)], session)
+    await _insert([write for write in writes if isinstance(write, Insert)], session)
+
+
+async def _update(updates: Iterable[Update], session: AsyncClientSession) -> None:
     by_model: dict[type[Document], list[UpdateOne]] = defaultdict(list)
     for update in updates:
         by_model[update.model].append(UpdateOne(update.where, update.change))
@@ -69,7 +169,7 @@ async def _update(updates: list[Update], session: AsyncClientSession) -> None:
             raise StaleWrite
 
 
-async def _insert(inserts: list[Insert], session: AsyncClientSession) -> None:
+async def _insert(inserts: Iterable[Insert], session: AsyncClientSession) -> None:
     by_model: dict[type[Document], list[Row]] = defaultdict(list)
     for insert in inserts:
         by_model[insert.model].append(insert.row)

@@ -2,23 +2,23 @@
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 from beanie import Document
 from fastapi import Request
 from pymongo import IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure
 from starlette.responses import Response
 
 from .clock import now
 from .errors import AppError, IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey, MalformedJson
-from .mongo import WRITE_CONFLICT, collection_of
-from .wire import to_json
+from .mongo import DUPLICATE_KEY, WRITE_CONFLICT, collection_of
+from .wire import Row, to_json
 
 Result = TypeVar("Result")
 
@@ -96,7 +96,7 @@ class Once(Generic[Result]):
     """One keyed request. The command hands it to the transaction, which calls `remember` before all else."""
 
     def __init__(self, key: Key, render: Callable[[Result], Answer]) -> None:
-        self._key = key
+        self.key = key
         self._render = render
 
     async def run(self, command: Callable[["Once[Result]"], Awaitable[Result]]) -> tuple[Answer, bool]:
@@ -108,10 +108,10 @@ class Once(Generic[Result]):
         try:
             return self._render(await command(self)), False
         except AlreadyDone:
-            answer = await self._key.first_answer()
+            answer = await self.key.first_answer()
         except AppError:
             # What stopped this one may be what the key's first request has just done.
-            answer = await self._key.first_answer()
+            answer = await self.key.first_answer()
             if answer is None:
                 raise
         if answer is None:  # it expired in this very moment
@@ -119,14 +119,18 @@ class Once(Generic[Result]):
         return answer, True
 
     async def remember(self, result: Result, session: AsyncClientSession) -> None:
-        """Stores the answer in the caller's transaction.
+        """Stores the answer in the caller's transaction; for changes that `commit` can't carry out.
 
         Raises `IdempotencyInProgress` while another transaction holds the key, `AlreadyDone` once one has it.
         """
+        await remember_all([(self, result)], session)
+
+    def row(self, result: Result) -> Row:
+        """The answer as it is stored."""
         answer = self._render(result)
-        row = {
-            "_id": self._key.row_id,
-            "fingerprint": self._key.fingerprint,
+        row: Row = {
+            "_id": self.key.row_id,
+            "fingerprint": self.key.fingerprint,
             "status": answer.status,
             "headers": dict(answer.headers),
             "body": answer.body,
@@ -134,14 +138,27 @@ class Once(Generic[Result]):
         }
         if answer.result:
             row["result"] = answer.result
-        try:
-            await collection_of(IdempotencyRow).insert_one(row, session=session)
-        except DuplicateKeyError:
-            raise AlreadyDone from None
-        except OperationFailure as error:
-            if error.code == WRITE_CONFLICT:
-                raise IdempotencyInProgress from None
+        return row
+
+
+async def remember_all(answers: Sequence[tuple[Once[Any], Any]], session: AsyncClientSession) -> None:
+    """Stores the answers to keyed requests in the session's transaction.
+
+    Raises `IdempotencyInProgress` while another transaction holds one of the keys, `AlreadyDone` once one has it.
+    """
+    if not answers:
+        return
+    rows = [once.row(result) for once, result in answers]
+    try:
+        await collection_of(IdempotencyRow).insert_many(rows, session=session)
+    except BulkWriteError as error:
+        if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]):
             raise
+        raise AlreadyDone from None
+    except OperationFailure as error:
+        if error.code == WRITE_CONFLICT:
+            raise IdempotencyInProgress from None
+        raise
 
 
 class Idempotency:

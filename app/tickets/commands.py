@@ -23,7 +23,7 @@ from app.platform.errors import AppError, Conflict, NotFound
 from app.platform.etags import IfMatch
 from app.platform.idempotency import Once
 from app.platform.mongo import collection_of
-from app.platform.sequence import next_number, raise_to
+from app.platform.sequence import raise_to
 from app.platform.wire import JsonObject, Row
 
 from .changes import Plan, complete, plan_change, plan_deletion, plan_restoration
@@ -59,7 +59,6 @@ async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: On
     row = complete(
         {
             "_id": ObjectId(),
-            "number": await next_number(NUMBERS),
             "title": fields.title,
             "description": fields.description,
             "priority": fields.priority,
@@ -70,8 +69,9 @@ async def open_ticket(actor: Actor, body: JsonObject, *, now: datetime, once: On
             "createdAt": now,
         }
     )
+    # The event holds the ticket's very row, and so the number that it gets when it is committed.
     event = record(EventType.TICKET_CREATED, row, at=now, actor=_as_event_actor(actor))
-    return await commit([Insert(Ticket, row), event], once=once, result=row)
+    return await commit([Insert(Ticket, row, numbered_by=NUMBERS), event], once=once, result=row)
 
 
 async def change_ticket(

@@ -1,0 +1,113 @@
+"""Work that arrives together is done together: one command to the database for many callers.
+
+A command costs the driver about as much as all the rest of a request, whatever it asks for. Neither kind of sharing has
+a timer: a caller who finds nothing under way is served at once, and the busier the service is, the more of them share.
+Whatever is done for a caller begins after they asked, so nobody is answered from before their question.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Hands all that came while its last batch was under way to `run` as the next one; one batch at a time.
+
+    `run` answers one result per item, in their order; an `Exception` among them is raised to that caller alone. What
+    `run` itself raises is raised to all callers of the batch. A caller who is cancelled before their batch begins is
+    left out of it; one who is cancelled later loses the answer, and nobody else notices.
+    """
+
+    def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], *, at_most: int) -> None:
+        self._run = run
+        self._at_most = at_most
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:
+            self._working = None
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        present = [member for member in self._waiting if not member[1].done()]
+        batch, self._waiting = present[: self._at_most], present[self._at_most :]
+        return batch
+
+    async def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        outcomes: Sequence[Result | Exception]
+        try:
+            outcomes = await self._run([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are waiting for it
+            outcomes = [error] * len(batch)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+class _Flight:
+    """One reading, and the one after it that is already asked for."""
+
+    __slots__ = ("following", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way: asyncio.Task[Any] | None = None
+        self.following: asyncio.Task[Any] | None = None
+
+
+class Flights:
+    """Equal questions that are asked at the same time are answered by one reading.
+
+    Who asks while a reading of the same key is under way waits for the next one, which begins after they asked. A key
+    must hold all that the answer depends on, the caller's rights included.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight] = {}
+
+    async def share(self, key: Hashable, read: Callable[[], Awaitable[Result]]) -> Result:
+        """What `read` answers, this caller's or that of somebody who asked the same. Raises what it raises."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight()
+            flight.under_way = asyncio.create_task(self._run(key, flight, read))
+            shared = flight.under_way
+        else:
+            if flight.following is None:
+                flight.following = asyncio.create_task(self._after(key, flight, read))
+            shared = flight.following
+        # Whoever gives up waiting takes nothing from the others.
+        return cast("Result", await asyncio.shield(shared))
+
+    async def _after(self, key: Hashable, flight: _Flight, read: Callable[[], Awaitable[Result]]) -> Result:
+        if flight.under_way is not None:
+            await asyncio.wait([flight.under_way])
+        flight.under_way, flight.following = flight.following, None
+        return await self._run(key, flight, read)
+
+    async def _run(self, key: Hashable, flight: _Flight, read: Callable[[], Awaitable[Result]]) -> Result:
+        try:
+            return await read()
+        finally:
+            if flight.following is None:
+                del self._flights[key]
