@@ -2,11 +2,11 @@
 
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.platform.batching import Batcher
 from app.platform.errors import FieldError, InvalidInput, NotFound
 from app.platform.mongo import collection_of
 from app.platform.paging import Order, Page, check_parameters, parse_limit, read_page
@@ -27,6 +27,7 @@ SHOWN = dict.fromkeys(("username", "role", "email", "name", "active", "mfaEnable
 AUDIT_FIELDS = {"type": "type", "actor": "actor.id", "target": "target.id"}
 POLICY_ONLY: list[Row] = [{"$match": {"_id": POLICY_ID}}]
 NEWEST_FIRST = Order("_id", is_descending=True, is_unique=True)
+LOOKED_UP_AT_ONCE = 100
 
 
 async def user_by_username(username: str) -> Row | None:
@@ -51,29 +52,16 @@ async def claims_of(token: str, tokens: Tokens, now: datetime) -> AccessClaims:
 
 
 async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = False) -> Actor:
-    """Who the claims stand for, by the database's present word: one round trip for session or key, user and policy.
+    """Who the claims stand for, by the database's present word: one round trip for session or key, user and policy,
 
-    Raises `InvalidToken` when the session or key has ended, or the account is switched off or gone, and, unless it
-    `may_lack_mfa`, `MfaSetupRequired` for an account without MFA whose role has to have it.
+    shared with all who are looked up at the same time. Raises `InvalidToken` when the session or key has ended, or the
+    account is switched off or gone, and, unless it `may_lack_mfa`, `MfaSetupRequired` for an account without MFA whose
+    role has to have it.
     """
-    pipeline: list[dict[str, Any]] = [
-        {"$match": {"_id": claims.credential_id, "userId": claims.user_id, "expiresAt": {"$gt": now}}},
-        {"$lookup": {"from": User.Settings.name, "localField": "userId", "foreignField": "_id", "as": "user"}},
-        {"$unwind": "$user"},
-        {"$lookup": {"from": SecurityPolicy.Settings.name, "pipeline": POLICY_ONLY, "as": "policy"}},
-        {
-            "$project": {
-                **dict.fromkeys(("passwordVersion", "createdAt", "authenticatedAt", "lastUsedAt", "scopes"), 1),
-                "user": dict.fromkeys(("username", "role", "active", "passwordVersion", "mfaEnabled"), 1),
-                "policy": {"mfaRequiredFor": 1},
-            }
-        },
-    ]
-    cursor = await collection_of(ApiKey if claims.is_api_key else Session).aggregate(pipeline)
-    rows = await cursor.to_list()
-    if not rows:
+    credential = await (_api_key_by_id if claims.is_api_key else _session_by_id)(claims.credential_id)
+    if credential is None or credential["userId"] != claims.user_id or credential["expiresAt"] <= now:
         raise InvalidToken
-    credential, user = rows[0], rows[0]["user"]
+    user = credential["user"]
     is_good = user.get("active") is not False if claims.is_api_key else may_go_on(user, credential)
     if not is_good:
         raise InvalidToken
@@ -91,6 +79,36 @@ async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = 
         # A key that was never used says so; a session is in use from its start.
         last_used_at=credential.get("lastUsedAt") or (None if claims.is_api_key else credential["createdAt"]),
     )
+
+
+def _credential_by_id(model: type[Session | ApiKey]) -> Batcher[ObjectId, Row | None]:
+    """Looks up sessions or keys, each with its user and the policy; None where there is none, or no user."""
+    pipeline: list[Row] = [
+        {"$lookup": {"from": User.Settings.name, "localField": "userId", "foreignField": "_id", "as": "user"}},
+        {"$unwind": "$user"},
+        {"$lookup": {"from": SecurityPolicy.Settings.name, "pipeline": POLICY_ONLY, "as": "policy"}},
+        {
+            "$project": {
+                **dict.fromkeys(("userId", "expiresAt", "passwordVersion", "createdAt", "authenticatedAt"), 1),
+                **dict.fromkeys(("lastUsedAt", "scopes"), 1),
+                "user": dict.fromkeys(("username", "role", "active", "passwordVersion", "mfaEnabled"), 1),
+                "policy": {"mfaRequiredFor": 1},
+            }
+        },
+    ]
+
+    async def look_up(ids: list[ObjectId]) -> list[Row | None]:
+        wanted = list(dict.fromkeys(ids))
+        these: Row = {"$match": {"_id": wanted[0] if len(wanted) == 1 else {"$in": wanted}}}
+        cursor = await collection_of(model).aggregate([these, *pipeline])
+        found = {row["_id"]: row for row in await cursor.to_list()}
+        return [found.get(credential_id) for credential_id in ids]
+
+    return Batcher(look_up, at_most=LOOKED_UP_AT_ONCE)
+
+
+_session_by_id = _credential_by_id(Session)
+_api_key_by_id = _credential_by_id(ApiKey)
 
 
 def may_go_on(user: Row, session: Row) -> bool:
