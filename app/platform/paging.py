@@ -6,14 +6,16 @@ Rows that stay are neither skipped nor repeated, whatever is inserted, changed o
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
+import bson
 import orjson
 from bson import ObjectId
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
 from fastapi import Request
 from pymongo.asynchronous.collection import AsyncCollection
@@ -21,12 +23,13 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from .errors import FieldError, InvalidCursor, InvalidInput
-from .http import json_response
-from .wire import Row
+from .http import JSON
+from .wire import Row, to_json
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 _DIGEST_BYTES = 12
+_STORED: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BSON_INTEGERS = range(-(2**63), 2**63)
 
@@ -87,6 +90,26 @@ class Page:
         return encode_cursor(self.scope, Position(value, row["_id"]))
 
 
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """A checked question for a page: what `read_page` takes one by one."""
+
+    where: Row
+    order: Order
+    hint: list[tuple[str, int]] | None
+    limit: int
+    cursor: str | None
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPage:
+    """The answer that a page is, as JSON, and the cursor in it."""
+
+    body: bytes
+    next_cursor: str | None
+
+
 def wrong_parameters(given: Mapping[str, str], known: Container[str]) -> list[FieldError]:
     """An error for each query parameter that the list does not have or has twice, so that none passes in silence."""
     counts = Counter([name for name, _ in given.multi_items()] if isinstance(given, QueryParams) else list(given))
@@ -135,6 +158,40 @@ async def read_page(
         if len(rows) > limit:
             break
     return Page(rows[:limit], len(rows) > limit, scope, order)
+
+
+async def read_encoded_page(
+    collection: AsyncCollection[Row], query: PageQuery, encode: Callable[[bytes], bytes]
+) -> EncodedPage:
+    """The same page as its answer; `encode` makes the JSON of a row from its BSON, in which nobody else looks.
+
+    Raises `InvalidCursor` for a cursor of another scope.
+    """
+    after = decode_cursor(query.scope, query.cursor) if query.cursor is not None else None
+    stored: list[bytes] = []
+    for segment in segments(query.order, after):
+        found = collection.find_raw_batches({"$and": [query.where, segment.where]}, hint=query.hint).sort(segment.keys)
+        async for batch in found.limit(query.limit + 1 - len(stored)):
+            stored += _documents_in(cast("bytes", batch))
+        if len(stored) > query.limit:
+            break
+    has_more = len(stored) > query.limit
+    last = [dict(bson.decode(stored[query.limit - 1], _STORED))] if has_more else []
+    next_cursor = Page(last, has_more, query.scope, query.order).next_cursor
+    return EncodedPage(_page_json([encode(row) for row in stored[: query.limit]], next_cursor), next_cursor)
+
+
+def _page_json(items: Iterable[bytes], next_cursor: str | None) -> bytes:
+    return b'{"items":[%b],"nextCursor":%b}' % (b",".join(items), orjson.dumps(next_cursor))
+
+
+def _documents_in(batch: bytes) -> Iterator[bytes]:
+    """BSON documents one behind the other, each of which begins with its length."""
+    start = 0
+    while start < len(batch):
+        end = start + int.from_bytes(batch[start : start + 4], "little")
+        yield batch[start:end]
+        start = end
 
 
 def segments(order: Order, after: Position | None) -> list[Segment]:
@@ -203,9 +260,15 @@ def _digest(scope: str, payload: bytes) -> bytes:
 
 def page_response(request: Request, page: Page, items: list[Row]) -> Response:
     """`{"items", "nextCursor"}`, with the next page also as a `Link` (RFC 8288)."""
+    body = to_json({"items": items, "nextCursor": page.next_cursor})
+    return encoded_page_response(request, EncodedPage(body, page.next_cursor))
+
+
+def encoded_page_response(request: Request, page: EncodedPage) -> Response:
+    """The same of a page that is encoded already."""
     headers = {}
     if page.next_cursor is not None:
         query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
         target = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', page.next_cursor)])}"
         headers["Link"] = f'<{target}>; rel="next"'
-    return json_response({"items": items, "nextCursor": page.next_cursor}, headers=headers)
+    return Response(page.body, headers=headers, media_type=JSON)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,7 @@ from bson import ObjectId
 from app.accounts.actor import Actor
 from app.platform.errors import FieldError, InvalidInput
 from app.platform.openapi import PAGE_PARAMETERS, query_parameter
-from app.platform.paging import Order, parse_limit, wrong_parameters
+from app.platform.paging import Order, PageQuery, parse_limit, wrong_parameters
 from app.platform.wire import Row
 
 from .documents import MOST_TELLING, SORTS
@@ -49,24 +48,15 @@ LIST_PARAMETERS = (*FILTER_PARAMETERS, *PAGE_PARAMETERS)
 _KNOWN = frozenset(str(parameter["name"]) for parameter in LIST_PARAMETERS)
 
 
-@dataclass(frozen=True, slots=True)
-class TicketQuery:
-    """A checked question within what the actor may see; `scope` names it, so that a cursor fits no other."""
-
-    where: Row
-    order: Order
-    hint: list[tuple[str, int]] | None
-    limit: int
-    cursor: str | None
-    scope: str
-
-
 class _Wrong(ValueError):
     """A value that can't be; its text is for the client."""
 
 
-def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
-    """The question from query parameters. Raises `InvalidInput` naming every wrong, unknown or repeated one."""
+def parse_query(actor: Actor, given: Mapping[str, str]) -> PageQuery:
+    """The question from query parameters, within what the actor may see.
+
+    Raises `InvalidInput` naming every wrong, unknown or repeated one.
+    """
     errors = wrong_parameters(given, _KNOWN)
     conditions: list[Row] = [visible_to(actor)]
     for name, parse in _PARSERS.items():
@@ -89,7 +79,7 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> TicketQuery:
     has_range = any(isinstance(condition.get(field), dict) for condition in conditions)
     order = Order(field, sort.startswith("-"), may_be_null=not has_range)
     scope = f"tickets {sort} {sorted((name, given[name]) for name in given.keys() & _PARSERS.keys())}"
-    return TicketQuery({"$and": conditions}, order, _hint(conditions, order), limit, given.get("cursor"), scope)
+    return PageQuery({"$and": conditions}, order, _hint(conditions, order), limit, given.get("cursor"), scope)
 
 
 def _hint(conditions: list[Row], order: Order) -> list[tuple[str, int]] | None:

@@ -12,13 +12,13 @@ from app.platform.etags import IfMatch, etag, is_unchanged
 from app.platform.http import json_response, no_content, problem_members, read_json
 from app.platform.idempotency import Answer
 from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe
-from app.platform.paging import page_response
+from app.platform.paging import encoded_page_response, page_response
 from app.platform.wire import Row
 
 from .commands import Outcome, change_ticket, change_tickets, delete_ticket, open_ticket, restore_ticket
 from .errors import IllegalTransition, NotDeleted, NotEditable, ReopenWindowOver, RestoreWindowOver
 from .filters import LIST_PARAMETERS
-from .queries import get_ticket, list_tickets, ticket_history
+from .queries import get_ticket, list_tickets_encoded, ticket_history
 from .schemas import (
     EVENT_EXAMPLE,
     TICKET_EXAMPLE,
@@ -55,8 +55,7 @@ TicketReference = Annotated[
 )
 async def list_tickets_route(request: Request, actor: CurrentActor) -> Response:
     """The tickets that the caller may see: a Customer's own, everybody's for Agents and Admins."""
-    page = await list_tickets(actor, request.query_params)
-    return page_response(request, page, [ticket_out(row) for row in page.rows])
+    return encoded_page_response(request, await list_tickets_encoded(actor, request.query_params))
 
 
 @router.post(
