@@ -11,6 +11,7 @@ from app.graphql.explorer import explorer_router
 from app.lifespan import lifespan_of
 from app.notifications.routes import deliveries, feedback, preferences, unsubscribe_page
 from app.platform import health
+from app.platform.dispatch import Dispatch
 from app.platform.http import install_error_handlers
 from app.platform.metrics import metrics_router
 from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPrepared
@@ -70,32 +71,21 @@ def create_app(settings: Settings, *, has_jobs: bool = True) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    # Each further route costs those after it a look; the busiest come first.
-    app.include_router(tickets.router)
-    app.include_router(analytics.router)
-    app.include_router(graphql.router)
-    app.include_router(realtime.router)
-    app.include_router(signin.router)
-    app.include_router(users.router)
-    app.include_router(passwords.router)
-    app.include_router(mfa.router)
-    app.include_router(sessions.router)
-    app.include_router(keys.router)
-    app.include_router(security.router)
-    app.include_router(preferences.router)
-    app.include_router(deliveries.router)
-    app.include_router(feedback.router)
-    app.include_router(health.router)
-    app.include_router(metrics_router(settings.metrics_token.get_secret_value() if settings.metrics_token else None))
-    app.include_router(pages_router(TITLE))
-    app.include_router(reset_page.router)
-    app.include_router(unsubscribe_page.router)
-    app.include_router(asyncapi_router(TITLE, VERSION))
-    app.include_router(explorer_router())
+    routers = [
+        *(tickets.router, analytics.router, graphql.router, realtime.router, signin.router, users.router),
+        *(passwords.router, mfa.router, sessions.router, keys.router, security.router, preferences.router),
+        *(deliveries.router, feedback.router, health.router, metrics_router(_metrics_token(settings))),
+        *(pages_router(TITLE), reset_page.router, unsubscribe_page.router, asyncapi_router(TITLE, VERSION)),
+        explorer_router(),
+    ]
+    for router in routers:
+        app.include_router(router)
     install_error_handlers(app)
     install_refusal_log(app)
     install_openapi(app)
     # The last added is the outermost.
+    routes = [route for router in routers for route in router.routes]
+    app.add_middleware(Dispatch, routes, app.exception_handlers)
     app.add_middleware(BodyLimit)
     app.add_middleware(UntilPrepared)
     app.add_middleware(RequestScope)
@@ -111,6 +101,10 @@ def create_app(settings: Settings, *, has_jobs: bool = True) -> FastAPI:
         )
     app.add_middleware(TrustedProxies, settings.trusted_proxies)
     return app
+
+
+def _metrics_token(settings: Settings) -> str | None:
+    return settings.metrics_token.get_secret_value() if settings.metrics_token else None
 
 
 app = create_app(load_settings())

@@ -2,8 +2,12 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -13,6 +17,26 @@ class _RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id_var.get()
         return True
+
+
+class _Formatter(OrjsonFormatter):
+    """Writes what `log_fields` logs without looking for what else a record may hold: there is a line per request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: Mapping[str, Any] | None = getattr(record, "fields", None)
+        if fields is None:
+            return super().format(record)
+        line = {"level": record.levelname, "logger": record.name, "message": record.msg}
+        line |= {"request_id": request_id_var.get(), **fields, "time": datetime.fromtimestamp(record.created, UTC)}
+        return orjson.dumps(line).decode()
+
+
+def log_fields(logger: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
+    """Logs a message at INFO with plain values beside it, cheaply."""
+    if logger.isEnabledFor(logging.INFO):
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, None, None)
+        record.fields = fields
+        logger.handle(record)
 
 
 class _NoHandshakes(logging.Filter):
@@ -31,7 +55,7 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(_RequestIdFilter())
     handler.setFormatter(
-        OrjsonFormatter(
+        _Formatter(
             "%(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",

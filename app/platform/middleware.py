@@ -4,19 +4,20 @@ Pure ASGI: Starlette's `BaseHTTPMiddleware` costs more than a whole route here (
 """
 
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, MutableMapping
+from functools import cache
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import AppError, BodyTooLarge, DatabaseUnavailable, InternalError
 from .http import PROBLEM_JSON, problem_body
-from .log import request_id_var
+from .log import log_fields, request_id_var
 from .metrics import REQUEST_SECONDS, REQUESTS_IN_PROGRESS
 
 logger = logging.getLogger("app.access")
@@ -26,15 +27,17 @@ MAX_BODY_BYTES = 1024 * 1024
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Those that a metric tells apart; any word can come in their place. HEAD has become GET by then.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+# What each answer says that does not say otherwise itself. As ASGI has headers: this is done for every request.
+_DEFAULT_HEADERS = (
+    (b"cache-control", b"private, no-cache"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
     # Pages have their own; nothing else is for a browser to show.
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 # Only what came encrypted may say so (RFC 6797 §7.2).
-_ENCRYPTED_ONLY = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+_ENCRYPTED_ONLY = ((b"strict-transport-security", b"max-age=31536000; includeSubDomains"),)
 
 
 class RequestScope:
@@ -62,14 +65,15 @@ class RequestScope:
         scope["state"]["transport"] = getattr(getattr(receive, "__self__", None), "transport", None)
         exchange = _Exchange(send, scope)
         try:
-            with REQUESTS_IN_PROGRESS.track_inprogress():
-                await self.app(scope, receive, exchange.send)
+            REQUESTS_IN_PROGRESS.inc()
+            await self.app(scope, receive, exchange.send)
         except ClientDisconnect:
             logger.info("the client went away before its request was complete")
         except Exception:
             logger.exception("unhandled error")
             await exchange.fail(scope)
         finally:
+            REQUESTS_IN_PROGRESS.dec()
             if leave := scope["state"].get("leave"):
                 leave()
             _record(scope, exchange.status, time.perf_counter() - started)
@@ -83,19 +87,19 @@ class _Exchange:
         self._send = send
         self._state = scope["state"]
         is_encrypted = scope.get("scheme") == "https"
-        self._security = _SECURITY_HEADERS | _ENCRYPTED_ONLY if is_encrypted else _SECURITY_HEADERS
+        self._defaults = _DEFAULT_HEADERS + _ENCRYPTED_ONLY if is_encrypted else _DEFAULT_HEADERS
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._state["request_id"]
-            headers.setdefault("Cache-Control", "private, no-cache")
-            for name, value in self._security.items():
-                headers.setdefault(name, value)
+            headers = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [header for header in self._defaults if header[0] not in given]
+            headers.append((b"x-request-id", self._state["request_id"].encode()))
             if standing := self._state.get("standing"):
-                headers.update(standing.headers())
+                headers += [(name.lower().encode(), value.encode()) for name, value in standing.headers().items()]
+            message["headers"] = headers
         await self._send(message)
 
     async def fail(self, scope: Scope) -> None:
@@ -143,7 +147,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self._announces_too_much(Headers(scope=scope).get("content-length", "")):
+        if self._announces_too_much(_header(scope, b"content-length")):
             await _send_problem(send, BodyTooLarge(), scope)
             return
         await self.app(scope, self._counted(receive), send)
@@ -176,8 +180,22 @@ async def _send_problem(send: Callable[[Message], Any], error: AppError, scope: 
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = _header(scope, b"x-request-id")
+    return given if given and _SANE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    """The first of these headers; empty without one."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value, "latin-1")
+    return ""
+
+
+@cache
+def _timer(method: str, route: str, status: int) -> Histogram:
+    """Found once for each of the few combinations, because finding it takes longer than what it does."""
+    return REQUEST_SECONDS.labels(method, route, str(status))
 
 
 def _route_template(scope: MutableMapping[str, Any]) -> str:
@@ -188,12 +206,13 @@ def _route_template(scope: MutableMapping[str, Any]) -> str:
 def _record(scope: Scope, status: int, seconds: float) -> None:
     route = _route_template(scope)
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    REQUEST_SECONDS.labels(method, route, str(status)).observe(seconds)
+    _timer(method, route, status).observe(seconds)
     # The path only: a query may carry a one-time ticket.
     actor = scope["state"].get("actor")
-    logger.info(
+    log_fields(
+        logger,
         "request",
-        extra={
+        {
             "method": scope["method"],
             "path": scope["path"],
             "route": route,
