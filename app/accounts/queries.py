@@ -45,10 +45,20 @@ async def claims_of(token: str, tokens: Tokens, now: datetime) -> AccessClaims:
     """
     if not is_key(token):
         return tokens.read_access(token)
-    key = await collection_of(ApiKey).find_one({"digest": key_digest(token), "expiresAt": {"$gt": now}})
-    if key is None:
+    key = await _api_key_by_digest(key_digest(token))
+    if key is None or key["expiresAt"] <= now:
         raise InvalidToken
     return AccessClaims(key["userId"], key["_id"], key["expiresAt"], is_api_key=True)
+
+
+async def _read_by_digest(digests: list[bytes]) -> list[Row | None]:
+    fields = dict.fromkeys(("digest", "userId", "expiresAt"), 1)
+    rows = await collection_of(ApiKey).find({"digest": {"$in": list(set(digests))}}, fields).to_list()
+    found = {row["digest"]: row for row in rows}
+    return [found.get(digest) for digest in digests]
+
+
+_api_key_by_digest = Batcher(_read_by_digest, at_most=LOOKED_UP_AT_ONCE)
 
 
 async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = False) -> Actor:

@@ -16,6 +16,8 @@ from .protocol import event_frame
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 4 * 1024 * 1024
+# Of an event without its long texts.
+BASE_BYTES = 1_200
 
 
 class Broadcast:
@@ -29,6 +31,14 @@ class Broadcast:
     @property
     def token(self) -> bytes:
         return self.position.token
+
+    @property
+    def size(self) -> int:
+        """About what it takes to keep, in bytes: not worth encoding it for, as long as nobody listens."""
+        ticket = self.row["ticket"]
+        texts = [ticket["title"], ticket["description"]]
+        texts += [value for change in self.row["changes"].values() for value in change.values()]
+        return BASE_BYTES + sum(len(text) for text in texts if isinstance(text, str))
 
     @cached_property
     def frame(self) -> bytes:
@@ -58,7 +68,7 @@ class Ring:
     def append(self, item: Broadcast) -> tuple[Group, ...]:
         """Answers who hears of it."""
         self._items.append(item)
-        self._bytes += len(item.frame)
+        self._bytes += item.size
         self.reach(item.position, item.cursor)
         ticket_id = item.row["ticketId"]
         _, count = self._requesters.get(ticket_id, (None, 0))
@@ -97,7 +107,7 @@ class Ring:
         size = 0
         while keep > 1 and len(self._items) - keep < MAX_EVENTS and size <= MAX_BYTES:
             keep -= 1
-            size += len(self._items[keep].frame)
+            size += self._items[keep].size
         dropped, self._items = self._items[:keep], self._items[keep:]
         self._bytes = size
         self.floor = dropped[-1].position
