@@ -49,6 +49,7 @@ from .errors import (
     because,
     explained,
 )
+from .executor import PlannedExecutor
 from .limits import check_limits, fragments_of, root_fields
 from .schema import SCHEMA
 
@@ -149,7 +150,7 @@ async def execute_operation(operation: Operation, context: Context, event: Row |
         context_value=context,
         variable_values=dict(operation.asked.variables),
         operation_name=operation.asked.operation_name,
-        executor_class=StrawberryGraphQLCoreExecutionContext,
+        executor_class=PlannedExecutor,
         is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
     )
     result = await result if isawaitable(result) else result
