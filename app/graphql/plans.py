@@ -31,7 +31,7 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from app.platform.wire import Row
+from app.platform.wire import Row, instant, instants
 
 from .scalars import member_of, read_member
 
@@ -172,8 +172,8 @@ def _lists(complete_items: Completion) -> Completion:
 
 
 def _scalars(scalar: GraphQLScalarType) -> Completion:
-    quick = _QUICK.get(scalar, {})
     coerce = scalar.coerce_output_value
+    quick = _QUICK.get(coerce, {})
 
     def complete(column: Column) -> Column:
         kinds = set(map(type, column))
@@ -204,9 +204,10 @@ def _in_range(column: Column) -> Column:
 
 
 # What the scalars' own functions do with values of exactly these types, without calling them for each.
-_QUICK: Mapping[GraphQLScalarType, Mapping[type, Completion]] = {
-    GraphQLString: {str: _as_they_are},
-    GraphQLID: {str: _as_they_are, ObjectId: _as_texts},
-    GraphQLBoolean: {bool: _as_they_are},
-    GraphQLInt: {int: _in_range},
+_QUICK: Mapping[Callable[[Any], Any], Mapping[type, Completion]] = {
+    GraphQLString.coerce_output_value: {str: _as_they_are},
+    GraphQLID.coerce_output_value: {str: _as_they_are, ObjectId: _as_texts},
+    GraphQLBoolean.coerce_output_value: {bool: _as_they_are},
+    GraphQLInt.coerce_output_value: {int: _in_range},
+    instant: {datetime: instants},
 }
