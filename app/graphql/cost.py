@@ -38,7 +38,7 @@ _META_FIELDS: Mapping[str, GraphQLField] = {"__schema": SchemaMetaFieldDef, "__t
 
 
 class CostOf:
-    """Reckons one valid operation; `variables` are its coerced values."""
+    """Reckons one valid operation; `variables` are its coerced values. `uses_variables` tells whether they matter."""
 
     def __init__(
         self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode], variables: Mapping[str, Any]
@@ -47,6 +47,7 @@ class CostOf:
         self._fragments = fragments
         self._variables = variables
         self._known: dict[tuple[str, int], int] = {}
+        self.uses_variables = False
 
     def operation(self, operation: OperationDefinitionNode) -> int:
         root = self._schema.get_root_type(operation.operation)
@@ -95,8 +96,10 @@ class CostOf:
         match value:
             case IntValueNode(value=digits):
                 return int(digits)
-            case VariableNode(name=variable) if self._variables.get(variable.value) is not None:
-                return int(self._variables[variable.value])
+            case VariableNode(name=variable):
+                self.uses_variables = True
+                given = self._variables.get(variable.value)
+                return DEFAULT_LIMIT if given is None else int(given)
         return DEFAULT_LIMIT
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import isawaitable
 from itertools import islice
@@ -17,15 +17,16 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     create_source_event_stream,
-    execute,
+    default_field_resolver,
+    default_type_resolver,
     get_operation_ast,
     parse,
     validate,
 )
-from graphql.execution.values import get_variable_values
+from graphql.execution.collect_fields import FragmentDetails
+from graphql.execution.values import VariableValues, get_variable_values
 from pymongo.errors import PyMongoError
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from app.accounts.commands.refusals import record_refusal
 from app.platform.clock import now
@@ -49,6 +50,7 @@ from .errors import (
     because,
     explained,
 )
+from .executor import PlannedExecutor
 from .limits import check_limits, fragments_of, root_fields
 from .schema import SCHEMA
 
@@ -71,11 +73,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation that passed every check, ready to be executed."""
+    """An operation that passed every check, ready to be executed with the coerced `variables`."""
 
     asked: Asked
     document: DocumentNode
+    fragments: Mapping[str, FragmentDefinitionNode]
     definition: OperationDefinitionNode
+    variables: VariableValues
     cost: int
     root_fields: frozenset[str]
 
@@ -85,12 +89,22 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Facts:
+    """What there is to know of an operation whatever its variables are; a `cost` of None depends on them."""
+
+    root_fields: frozenset[str]
+    cost: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Document:
     """A parsed document and what is wrong with it, the limits aside."""
 
     node: DocumentNode
     fragments: dict[str, FragmentDefinitionNode]
     errors: list[GraphQLError]
+    # By the name of the operation; found out when it is first asked for, since a document may have hundreds.
+    facts: dict[str, _Facts] = field(default_factory=dict)
 
 
 def asked_of(given: Any) -> Asked:
@@ -127,34 +141,66 @@ def check_operation(asked: Asked, allowed: Collection[OperationType]) -> Operati
         raise MethodNotAllowed("Mutations must be sent by POST", headers={"Allow": "POST"})
     if found.errors:
         raise Refused(*found.errors)
-    if _has_too_many_values(asked.variables):
-        raise because(InvalidVariables(f"The variables may hold {MAX_VALUES} values at most"))
-    values = get_variable_values(SCHEMA, definition.variable_definitions or (), dict(asked.variables), MAX_ERRORS)
-    if isinstance(values, list):
-        raise Refused(*explained(values, InvalidVariables))
-    cost = CostOf(SCHEMA, found.fragments, values.coerced).operation(definition)
+    variables = _coerced(definition, asked.variables)
+    cost, roots = _measured(found, definition, variables)
     if cost > MAX_COST:
         extra = {"cost": cost, "maxCost": MAX_COST}
         raise because(TooCostly(f"The answer could have {cost} fields; {MAX_COST} are allowed", extra=extra))
-    roots = frozenset(root_fields(definition, found.fragments))
-    return Operation(asked, found.node, definition, cost, roots)
+    return Operation(asked, found.node, found.fragments, definition, variables, cost, roots)
+
+
+def _coerced(definition: OperationDefinitionNode, given: Mapping[str, Any]) -> VariableValues:
+    """Raises `Refused`."""
+    if _has_too_many_values(given):
+        raise because(InvalidVariables(f"The variables may hold {MAX_VALUES} values at most"))
+    if not definition.variable_definitions:
+        return VariableValues({}, {})
+    values = get_variable_values(SCHEMA, definition.variable_definitions, dict(given), MAX_ERRORS)
+    if isinstance(values, list):
+        raise Refused(*explained(values, InvalidVariables))
+    return values
+
+
+def _measured(
+    document: _Document, definition: OperationDefinitionNode, variables: VariableValues
+) -> tuple[int, frozenset[str]]:
+    """What the operation can cost, and its root fields."""
+    name = definition.name.value if definition.name else ""
+    facts = document.facts.get(name)
+    if facts is not None and facts.cost is not None:
+        return facts.cost, facts.root_fields
+    reckoning = CostOf(SCHEMA, document.fragments, variables.coerced)
+    cost = reckoning.operation(definition)
+    if facts is None:
+        roots = frozenset(root_fields(definition, document.fragments))
+        facts = document.facts[name] = _Facts(roots, None if reckoning.uses_variables else cost)
+    return cost, facts.root_fields
 
 
 async def execute_operation(operation: Operation, context: Context, event: Row | None = None) -> ExecutionResult:
     """Runs a query or a mutation, or one event of a subscription. Its errors are in the result."""
-    result = execute(
+    # The schema has no directive that would make an answer come in parts.
+    result: Any = _executor(operation, context, event).execute_operation()
+    answer: ExecutionResult = await result if isawaitable(result) else result
+    await _tell_refusals(answer, context)
+    return answer
+
+
+def _executor(operation: Operation, context: Context, event: Row | None) -> PlannedExecutor:
+    """What graphql-core would build, but that it would coerce the variables and sort the definitions again."""
+    return PlannedExecutor(
         SCHEMA,
-        operation.document,
+        operation.fragments,
+        {name: FragmentDetails(definition) for name, definition in operation.fragments.items()},
         event,
-        context_value=context,
-        variable_values=dict(operation.asked.variables),
-        operation_name=operation.asked.operation_name,
-        executor_class=StrawberryGraphQLCoreExecutionContext,
-        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
+        context,
+        operation.definition,
+        operation.variables,
+        default_field_resolver,
+        default_type_resolver,
+        default_field_resolver,
+        is_awaitable=optimized_is_awaitable,
     )
-    result = await result if isawaitable(result) else result
-    await _tell_refusals(result, context)
-    return result
 
 
 async def _tell_refusals(result: ExecutionResult, context: Context) -> None:
@@ -168,18 +214,7 @@ async def _tell_refusals(result: ExecutionResult, context: Context) -> None:
 
 async def source_of(operation: Operation, context: Context) -> AsyncGenerator[Row, None]:
     """The events of a subscription, each to be executed. Raises `Refused`."""
-    executor = StrawberryGraphQLCoreExecutionContext.build(
-        SCHEMA,
-        operation.document,
-        None,
-        context,
-        dict(operation.asked.variables),
-        operation.asked.operation_name,
-        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a guard that is not declared as one
-    )
-    if isinstance(executor, list):
-        raise Refused(*executor)
-    source: Any = create_source_event_stream(executor)
+    source: Any = create_source_event_stream(_executor(operation, context, None))
     source = await source if isawaitable(source) else source
     if isinstance(source, ExecutionResult):
         raise Refused(*source.errors or ())

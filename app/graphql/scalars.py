@@ -24,9 +24,9 @@ SCALARS: dict[object, ScalarDefinition] = {
     JSONValue: strawberry.scalar(name="JSON", description="Any JSON value; ids and instants in it are strings"),
 }
 
-_member_of = cache(to_camel)
+member_of = cache(to_camel)
 
 
 def read_member(source: Mapping[str, Any], name: str) -> Any:
     """The default resolver: types are declared over the very objects that REST sends."""
-    return source[_member_of(name)]
+    return source[member_of(name)]

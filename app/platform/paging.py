@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -29,6 +30,7 @@ from .wire import Row, to_json
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 _DIGEST_BYTES = 12
+_REMEMBERED_SCOPES = 100
 _STORED: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BSON_INTEGERS = range(-(2**63), 2**63)
@@ -253,9 +255,13 @@ def _text_of(raw: bytes) -> str:
 
 def _digest(scope: str, payload: bytes) -> bytes:
     # Binds a cursor to its list; it guards no secret: what a caller may see is decided again for every page.
-    return hashlib.blake2b(payload, key=hashlib.blake2b(scope.encode(), digest_size=32).digest()).digest()[
-        :_DIGEST_BYTES
-    ]
+    return hashlib.blake2b(payload, key=_key_of(scope)).digest()[:_DIGEST_BYTES]
+
+
+@lru_cache(_REMEMBERED_SCOPES)
+def _key_of(scope: str) -> bytes:
+    """The same for each row of a page, and a connection tells the cursor of each."""
+    return hashlib.blake2b(scope.encode(), digest_size=32).digest()
 
 
 def page_response(request: Request, page: Page, items: list[Row]) -> Response:

@@ -6,7 +6,9 @@ import pytest
 from graphql import GraphQLInputObjectType, GraphQLObjectType, build_schema, is_specified_scalar_type
 from httpx import AsyncClient
 
-from app.graphql.operations import MAX_REMEMBERED, Asked, _remembered, check_operation
+from app.graphql import operations
+from app.graphql.cost import CostOf
+from app.graphql.operations import MAX_REMEMBERED, MAX_REMEMBERED_LENGTH, Asked, _remembered, check_operation
 from app.graphql.routes import BY_POST
 from app.graphql.schema import SCHEMA, sdl
 from app.tickets.schemas import SlaOut, TicketOut, TicketPatch
@@ -72,6 +74,10 @@ class TestTypes:
         assert TYPES["TicketPatch"].fields.keys() == {field.alias for field in TicketPatch.model_fields.values()}
 
 
+IN_A_FRAGMENT = """query ($n: Int) { tickets(limit: 3) { ...f } }
+  fragment f on Ticket { history(first: $n) { ...g } } fragment g on EventConnection { edges { cursor } }"""
+
+
 class TestMemory:
     """Documents are understood once; a bounded number of them is remembered."""
 
@@ -85,6 +91,41 @@ class TestMemory:
         assert again.document is first.document
         assert (first.cost, again.cost) == (3, 5)
         assert (_remembered.cache_info().hits, _remembered.cache_info().misses) == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("text", "variables", "reckoned"),
+        [
+            ("{ tickets(limit: 7) { id } }", [{}, {}, {"x": 1}], 1),
+            ("query ($s: String) { users(first: 7, role: $s) { edges { cursor } } }", [{"s": "Agent"}, {}], 1),
+            ("query ($n: Int) { tickets(limit: $n) { id } }", [{"n": 7}, {"n": 8}, {"n": 7}, {}], 4),
+            (IN_A_FRAGMENT, [{"n": 2}, {"n": 3}], 2),
+        ],
+    )
+    def test_a_cost_is_reckoned_again_only_where_variables_matter(
+        self, monkeypatch: pytest.MonkeyPatch, text: str, variables: list[dict[str, Any]], reckoned: int
+    ) -> None:
+        _remembered.cache_clear()
+        made: list[object] = []
+
+        class Reckoning(CostOf):
+            def __init__(self, *given: Any) -> None:
+                made.append(self)
+                super().__init__(*given)
+
+        monkeypatch.setattr(operations, "CostOf", Reckoning)
+        for given in variables:
+            known = check_operation(Asked(text, given, None), BY_POST)
+            anew = check_operation(Asked(text + " " * MAX_REMEMBERED_LENGTH, given, None), BY_POST)
+            assert (known.cost, known.root_fields) == (anew.cost, anew.root_fields)
+
+        assert len(made) - len(variables) == reckoned
+
+    def test_operations_of_one_document_are_told_apart(self) -> None:
+        text = "query a { me { id } } query b { x: me { id name } y: me { id } }"
+
+        found = [check_operation(Asked(text, {}, name), BY_POST) for name in ("a", "b", "a", "b")]
+
+        assert [(operation.cost, {*operation.root_fields}) for operation in found] == [(2, {"me"}), (5, {"x", "y"})] * 2
 
     async def test_errors_are_remembered_too_and_told_anew(self, agent: Caller) -> None:
         _remembered.cache_clear()

@@ -6,14 +6,27 @@ from typing import Annotated, Any
 
 import pytest
 from bson import Decimal128, ObjectId
+from bson.tz_util import utc
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import StringConstraints
 
 from app.platform.errors import InvalidInput
-from app.platform.wire import MAX_MEMBERS, STORABLE, Id, Instant, PatchModel, Secret, WireModel, instant, to_json
+from app.platform.wire import (
+    MAX_MEMBERS,
+    STORABLE,
+    Id,
+    Instant,
+    PatchModel,
+    Secret,
+    WireModel,
+    instant,
+    instants,
+    to_json,
+)
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
+ZONES = st.none() | st.timezones() | st.just(INDIA) | st.just(timezone(timedelta(seconds=20)))
 HEX = "6740a1f0c3b2a1d4e5f60718"
 Title = Annotated[str, StringConstraints(min_length=1, max_length=10), STORABLE]
 
@@ -128,6 +141,15 @@ class TestInstant:
     )
     def test_is_utc_with_milliseconds(self, moment: datetime, text: str) -> None:
         assert instant(moment) == text
+
+    @given(st.lists(st.datetimes(timezones=st.sampled_from([UTC, utc])) | st.datetimes(timezones=ZONES), max_size=4))
+    def test_of_many_is_that_of_each(self, moments: list[datetime]) -> None:
+        whole = [moment.replace(microsecond=0) for moment in moments]
+        in_utc = [moment.replace(tzinfo=utc) for moment in moments]
+
+        for some in (moments, whole, in_utc, [*in_utc, *whole]):
+            with suppress(OverflowError):  # the first and the last day there is, in another zone
+                assert instants(some) == [instant(moment) for moment in some]
 
 
 class TestToJson:
