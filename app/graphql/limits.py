@@ -3,6 +3,7 @@
 Fragments are measured once and counted wherever they are spread, those in a circle as if the circle were cut.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphql import (
@@ -55,19 +56,24 @@ def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 
 def root_fields(operation: OperationDefinitionNode, fragments: dict[str, FragmentDefinitionNode]) -> set[str]:
     """The names in the answer of the fields that the operation asks of its root, `__typename` and the like aside."""
-    found: set[str] = set()
+    return {(field.alias or field.name).value for field in root_selections(operation, fragments)}
+
+
+def root_selections(
+    operation: OperationDefinitionNode, fragments: dict[str, FragmentDefinitionNode]
+) -> Iterator[FieldNode]:
+    """What the operation asks of its root, `__typename` and the like aside."""
     waiting: list[SelectionNode] = list(operation.selection_set.selections)
     seen: set[str] = set()
     while waiting:
         match waiting.pop():
             case FieldNode() as field if not field.name.value.startswith("__"):
-                found.add((field.alias or field.name).value)
+                yield field
             case InlineFragmentNode() as fragment:
                 waiting += fragment.selection_set.selections
             case FragmentSpreadNode(name=name) if name.value in fragments and name.value not in seen:
                 seen.add(name.value)
                 waiting += fragments[name.value].selection_set.selections
-    return found
 
 
 def _check(operation: OperationDefinitionNode, size: Size, fragments: dict[str, FragmentDefinitionNode]) -> None:

@@ -51,7 +51,7 @@ from .errors import (
     explained,
 )
 from .executor import PlannedExecutor
-from .limits import check_limits, fragments_of, root_fields
+from .limits import check_limits, fragments_of, root_fields, root_selections
 from .schema import SCHEMA
 
 MAX_TOKENS = 2_000
@@ -73,7 +73,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation that passed every check, ready to be executed with the coerced `variables`."""
+    """An operation that passed every check, ready to be executed with the coerced `variables`.
+
+    `root_fields` are their names in the answer, `asks_for` their names in the schema.
+    """
 
     asked: Asked
     document: DocumentNode
@@ -82,6 +85,7 @@ class Operation:
     variables: VariableValues
     cost: int
     root_fields: frozenset[str]
+    asks_for: frozenset[str]
 
     @property
     def kind(self) -> OperationType:
@@ -93,6 +97,7 @@ class _Facts:
     """What there is to know of an operation whatever its variables are; a `cost` of None depends on them."""
 
     root_fields: frozenset[str]
+    asks_for: frozenset[str]
     cost: int | None
 
 
@@ -142,11 +147,11 @@ def check_operation(asked: Asked, allowed: Collection[OperationType]) -> Operati
     if found.errors:
         raise Refused(*found.errors)
     variables = _coerced(definition, asked.variables)
-    cost, roots = _measured(found, definition, variables)
+    cost, facts = _measured(found, definition, variables)
     if cost > MAX_COST:
         extra = {"cost": cost, "maxCost": MAX_COST}
         raise because(TooCostly(f"The answer could have {cost} fields; {MAX_COST} are allowed", extra=extra))
-    return Operation(asked, found.node, found.fragments, definition, variables, cost, roots)
+    return Operation(asked, found.node, found.fragments, definition, variables, cost, facts.root_fields, facts.asks_for)
 
 
 def _coerced(definition: OperationDefinitionNode, given: Mapping[str, Any]) -> VariableValues:
@@ -163,18 +168,19 @@ def _coerced(definition: OperationDefinitionNode, given: Mapping[str, Any]) -> V
 
 def _measured(
     document: _Document, definition: OperationDefinitionNode, variables: VariableValues
-) -> tuple[int, frozenset[str]]:
-    """What the operation can cost, and its root fields."""
+) -> tuple[int, _Facts]:
+    """What the operation can cost, and what else there is to know of it."""
     name = definition.name.value if definition.name else ""
     facts = document.facts.get(name)
     if facts is not None and facts.cost is not None:
-        return facts.cost, facts.root_fields
+        return facts.cost, facts
     reckoning = CostOf(SCHEMA, document.fragments, variables.coerced)
     cost = reckoning.operation(definition)
     if facts is None:
         roots = frozenset(root_fields(definition, document.fragments))
-        facts = document.facts[name] = _Facts(roots, None if reckoning.uses_variables else cost)
-    return cost, facts.root_fields
+        asks_for = frozenset(field.name.value for field in root_selections(definition, document.fragments))
+        facts = document.facts[name] = _Facts(roots, asks_for, None if reckoning.uses_variables else cost)
+    return cost, facts
 
 
 async def execute_operation(operation: Operation, context: Context, event: Row | None = None) -> ExecutionResult:

@@ -26,7 +26,9 @@ from app.platform.errors import (
 )
 from app.platform.http import JSON, to_app_error
 from app.platform.idempotency import REPLAYED, Idempotency
+from app.platform.sharing import SharedReads
 from app.platform.wire import to_json
+from app.tickets.documents import Ticket
 
 from .answers import error_out, errors_out, result_out
 from .context import Context
@@ -44,6 +46,10 @@ GRAPHQL_JSON = "application/graphql-response+json"
 HTML = "text/html"
 # A client that does not say is taken for one of the original service's.
 OFFERS = (JSON, GRAPHQL_JSON)
+# Their answers depend on the database, the caller's rights and nothing else: neither on the time nor on chance.
+SHARED = frozenset({"tickets", "ticket", "ticketConnection"})
+# Of answers that may be given again while nothing is written.
+ANSWERS_BYTES = 8 * 1024 * 1024
 BY_GET = frozenset({OperationType.QUERY})
 BY_POST = frozenset({OperationType.QUERY, OperationType.MUTATION})
 
@@ -107,8 +113,15 @@ async def _executed(request: Request, actor: Actor, operation: Operation, media_
         return _response(keyed.stored_body, media_type, headers=REPLAYED)
     request_id = request.state.request_id
     context = Context(actor, request_id, request.state.events, keyed, origin=origin_of(request))
-    result = await execute_operation(operation, context)
-    body = to_json(result_out(result, operation.cost, request_id))
+    if operation.kind is OperationType.QUERY and operation.asks_for <= SHARED:
+        asked = operation.asked
+        question = (asked.text, orjson.dumps(asked.variables, option=orjson.OPT_SORT_KEYS), asked.operation_name)
+        key = (actor.id, actor.role, actor.scope, *question)
+        result, body = await _answers.share(key, lambda: _answer(operation, context))
+    else:
+        result, body = await _answer(operation, context)
+    # Errors name the request, which is not the one that was answered if the answer is shared.
+    body = body or to_json(result_out(result, operation.cost, request_id))
     if keyed is None:
         return _response(body, media_type)
     _refuse_key(result)
@@ -116,6 +129,19 @@ async def _executed(request: Request, actor: Actor, operation: Operation, media_
     if not _is_our_fault(result):
         await keyed.complete(body)
     return _response(keyed.stored_body or body, media_type, headers=REPLAYED if keyed.is_repeated else None)
+
+
+async def _answer(operation: Operation, context: Context) -> tuple[ExecutionResult, bytes]:
+    """The result, and as the body of an answer if it has no errors."""
+    result = await execute_operation(operation, context)
+    return result, b"" if result.errors else to_json(result_out(result, operation.cost, context.request_id))
+
+
+def _size_of(answer: tuple[ExecutionResult, bytes]) -> int:
+    return len(answer[1]) or ANSWERS_BYTES  # errors are not worth keeping, and too large for it
+
+
+_answers: SharedReads[tuple[ExecutionResult, bytes]] = SharedReads(Ticket, size_of=_size_of, capacity=ANSWERS_BYTES)
 
 
 async def _keyed(request: Request, operation: Operation) -> KeyedMutation | None:
