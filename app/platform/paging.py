@@ -114,7 +114,8 @@ class EncodedPage:
 
 def wrong_parameters(given: Mapping[str, str], known: Container[str]) -> list[FieldError]:
     """An error for each query parameter that the list does not have or has twice, so that none passes in silence."""
-    counts = Counter([name for name, _ in given.multi_items()] if isinstance(given, QueryParams) else list(given))
+    names = [name for name, _ in given.multi_items()] if isinstance(given, QueryParams) else list(given)
+    counts = Counter(names) if len(set(names)) < len(names) else dict.fromkeys(names, 1)
     unknown = [name for name in counts if name not in known]
     repeated = [name for name, count in counts.items() if count > 1 and name in known]
     return [
@@ -274,7 +275,12 @@ def encoded_page_response(request: Request, page: EncodedPage) -> Response:
     """The same of a page that is encoded already."""
     headers = {}
     if page.next_cursor is not None:
-        query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-        target = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', page.next_cursor)])}"
-        headers["Link"] = f'<{target}>; rel="next"'
+        headers["Link"] = _link_to_next(request.scope["path"], request.scope["query_string"], page.next_cursor)
     return Response(page.body, headers=headers, media_type=JSON)
+
+
+# The same few lists are asked for again and again.
+@lru_cache(1_000)
+def _link_to_next(path: str, query: bytes, cursor: str) -> str:
+    given = [(name, value) for name, value in QueryParams(query).multi_items() if name != "cursor"]
+    return f'<{quote(path)}?{urlencode([*given, ("cursor", cursor)])}>; rel="next"'
