@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 
 from bson import ObjectId
 from pymongo import InsertOne, ReplaceOne
@@ -149,21 +148,17 @@ async def _existing(cells: Iterable[Cell], session: AsyncClientSession) -> set[C
     return {Cell(**row["_id"]) for row in rows}
 
 
-# The same few thousand paths come again in every cell.
-@lru_cache(maxsize=100_000)
-def _steps(path: str) -> tuple[list[str], str]:
-    *parents, name = path.split(".")
-    return parents, name
-
-
 def _as_document(cell: Cell, amounts: Mapping[str, int]) -> Row:
     document: Row = {"_id": cell._asdict()}
+    inner = {"": document}
     for path, amount in amounts.items():
-        parents, name = _steps(path)
-        inner = document
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[name] = amount
+        above, _, name = path.rpartition(".")
+        if above not in inner:
+            place = document
+            for step in above.split("."):
+                place = place.setdefault(step, {})
+            inner[above] = place
+        inner[above][name] = amount
     return document
 
 
