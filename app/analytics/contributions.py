@@ -57,7 +57,9 @@ _Period = tuple[Grain, datetime | None]
 # The amounts by quarter of an hour, None for those of no time, and by measure.
 _Tally = dict[int | None, dict[str, int]]
 # The same few days come again for every kind of cells.
-_start_of, _third_start, _month_start = (lru_cache(maxsize=4_096)(rule) for rule in (start_of, third_start, month_start))
+_start_of = lru_cache(maxsize=4_096)(start_of)
+_third_start = lru_cache(maxsize=4_096)(third_start)
+_month_start = lru_cache(maxsize=4_096)(month_start)
 
 
 def contributions(facts: Facts) -> list[Contribution]:
