@@ -56,6 +56,12 @@ async def get_any_ticket(reference: str) -> Row:
     return row
 
 
+async def get_any_tickets(ids: Collection[ObjectId]) -> dict[ObjectId, Row]:
+    """Those of the tickets that there are, deleted or not, in one command."""
+    rows = await collection_of(Ticket).find({"_id": {"$in": list(ids)}}).to_list()
+    return {row["_id"]: row for row in rows}
+
+
 async def list_tickets(actor: Actor, parameters: Mapping[str, str]) -> Page:
     """A page of the tickets that the actor may see. Raises `InvalidInput`, `InvalidCursor`."""
     query = parse_query(actor, parameters)
