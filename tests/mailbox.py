@@ -43,8 +43,8 @@ class Mailbox:
 
 async def send_all(sender: Sender) -> None:
     """Lets everything go that is due."""
-    while (delivery := await sender.claim()) is not None:
-        await sender.deliver(delivery)
+    while claimed := await sender.claim(1):
+        await sender.deliver(claimed[0])
 
 
 def read_directory(directory: Path) -> list[EmailMessage]:

@@ -1,7 +1,7 @@
 """What figures need to know of a ticket: a few facts, found from the ticket itself and carried on by its events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from app.events.catalog import EventType
 from app.platform.wire import Row
-from app.tickets.changes import complete
+from app.tickets.changes import DEFAULTS, NO_SLA
 from app.tickets.lifecycle import DONE, Status
 
 # All that is read of a stored ticket, or of its events' `changes` and `ticket`.
@@ -18,7 +18,6 @@ FIELDS = (
     *("_id", "version", "deletedAt", "assignedTo", "priority", "tags", "createdAt"),
     *("status", "resolvedAt", "firstRespondedAt", "sla", "rating"),
 )
-_ABSENT: tuple[Any, ...] = (None, False, [])
 
 
 class Outcome(StrEnum):
@@ -83,18 +82,18 @@ class Facts:
         row: Row = {
             "_id": self.ticket_id,
             "version": self.version,
-            "isDeleted": self.is_deleted,
+            "isDeleted": self.is_deleted or None,
             "agent": self.agent,
             "priority": self.priority,
-            "tags": list(self.tags),
+            "tags": [*self.tags] or None,
             "createdAt": self.created_at,
-            "moves": list(self.moves),
-            "isUndated": self.is_undated,
+            "moves": [*self.moves] or None,
+            "isUndated": self.is_undated or None,
             "firstRespondedAt": self.first_responded_at,
             "sla": self.sla and [*self.sla],
             "rating": self.rating and [*self.rating],
         }
-        return {name: value for name, value in row.items() if value not in _ABSENT}
+        return {name: value for name, value in row.items() if value is not None}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "Facts":
@@ -116,33 +115,48 @@ class Facts:
 
 def start(ticket: Mapping[str, Any]) -> Facts:
     """The facts of a stored ticket as far as it tells them itself: all there are of one without events."""
-    ticket = complete(ticket)
-    is_done = ticket["status"] in DONE
-    return Facts(
-        ticket_id=ticket["_id"],
-        version=ticket["version"],
-        is_deleted=ticket["deletedAt"] is not None,
-        agent=ticket["assignedTo"],
-        priority=ticket["priority"],
-        tags=tuple(dict.fromkeys(ticket["tags"])),
-        created_at=ticket["createdAt"],
-        moves=(ticket["resolvedAt"],) if is_done else (),
-        is_undated=ticket["status"] == Status.RESOLVED and ticket["resolvedAt"] is None,
-        first_responded_at=ticket["firstRespondedAt"],
-        sla=_sla_of(ticket),
+    status, resolved_at = _given(ticket, "status"), ticket.get("resolvedAt")
+    return _facts(
+        ticket,
+        version=_given(ticket, "version"),
+        moves=(resolved_at,) if status in DONE else (),
+        is_undated=status == Status.RESOLVED and resolved_at is None,
         rating=None,
     )
 
 
 def advance(facts: Facts, event: Mapping[str, Any]) -> Facts:
     """The facts after the ticket's next event."""
-    now = start(event["ticket"])
-    return replace(
-        now,
+    ticket = event["ticket"]
+    status, resolved_at = _given(ticket, "status"), ticket.get("resolvedAt")
+    return _facts(
+        ticket,
         version=event["version"],
-        moves=_moved(facts.moves, now, event["at"]),
+        moves=_moved(facts.moves, event["at"], resolved_at, is_open=status not in DONE),
+        is_undated=status == Status.RESOLVED and resolved_at is None,
         rating=_rating_of(event) if "rating" in event["changes"] else facts.rating,
     )
+
+
+def _facts(ticket: Mapping[str, Any], **others: Any) -> Facts:
+    """Those that the ticket itself tells, whatever its past, and the others."""
+    return Facts(
+        ticket_id=ticket["_id"],
+        is_deleted=ticket.get("deletedAt") is not None,
+        agent=ticket.get("assignedTo"),
+        priority=_given(ticket, "priority"),
+        tags=tuple(dict.fromkeys(ticket.get("tags") or ())),
+        created_at=ticket.get("createdAt") or ticket["_id"].generation_time,
+        first_responded_at=ticket.get("firstRespondedAt"),
+        sla=_sla_of(ticket),
+        **others,
+    )
+
+
+def _given(ticket: Mapping[str, Any], name: str) -> Any:
+    """The field as `complete` has it, which would be most of the work of counting a ticket."""
+    value = ticket.get(name)
+    return DEFAULTS[name] if value is None else value
 
 
 def replay(ticket: Mapping[str, Any], events: Sequence[Mapping[str, Any]], *, until: int | None = None) -> Facts:
@@ -165,12 +179,14 @@ def _before(event: Mapping[str, Any]) -> Row:
     return {**event["ticket"], **earlier, "version": event["version"] - 1}
 
 
-def _moved(moves: tuple[datetime | None, ...], now: Facts, at: datetime) -> tuple[datetime | None, ...]:
+def _moved(
+    moves: tuple[datetime | None, ...], at: datetime, resolved_at: datetime | None, *, is_open: bool
+) -> tuple[datetime | None, ...]:
     """With the last move as the ticket now has it, and one more if it was open and is not, or the reverse."""
     was_open = len(moves) % 2 == 0
-    if now.is_open:
+    if is_open:
         return moves if was_open else (*moves, at)
-    return (*(moves if was_open else moves[:-1]), now.resolved_at)
+    return (*(moves if was_open else moves[:-1]), resolved_at)
 
 
 def _rating_of(event: Mapping[str, Any]) -> Rating | None:
@@ -181,12 +197,14 @@ def _rating_of(event: Mapping[str, Any]) -> Rating | None:
 
 
 def _sla_of(ticket: Mapping[str, Any]) -> Sla | None:
-    sla = ticket["sla"]
-    if sla["policy"] is None:
+    stored = ticket.get("sla")
+    if not stored or stored.get("policy") is None:
         return None
-    is_resolved = ticket["status"] in DONE and ticket["resolvedAt"] is not None
+    sla = NO_SLA | stored
+    resolved_at = ticket.get("resolvedAt")
+    is_resolved = resolved_at is not None and _given(ticket, "status") in DONE
     return Sla(
-        _outcome(sla["firstResponseDueAt"], sla["firstResponseBreached"], ticket["firstRespondedAt"] is not None),
+        _outcome(sla["firstResponseDueAt"], sla["firstResponseBreached"], ticket.get("firstRespondedAt") is not None),
         _outcome(sla["resolutionDueAt"], sla["resolutionBreached"], is_resolved),
     )
 

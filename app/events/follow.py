@@ -111,6 +111,7 @@ class EventFollower:
         if position is None:
             end = await self._reader.end()
             position = end.position
+            self._reader.heard.start(await self._reader.log_id(), position)
             self._tell_waiting()
             yield Restarted(end.position, end.next_cursor)
         known = position.known_event
@@ -132,6 +133,7 @@ class EventFollower:
                         logged = self._reader.logged(change)
                         known = logged.position.known_event
                         self._behind_s = max(0.0, (now() - logged.row["at"]).total_seconds())
+                        self._reader.heard.add(logged.position, logged.row)
                         self._tell_waiting()
                         yield logged
                     else:

@@ -18,6 +18,7 @@ from app.platform.mongo import collection_of
 from app.platform.wire import Row
 
 from .cursor import Cursors, LogPosition
+from .heard import Heard
 from .log import Event
 
 # What the server says when a position is no longer, or was never, in its operations log.
@@ -53,9 +54,11 @@ class Stretch:
 
 
 class EventReader:
-    """Reads the log from anywhere. Keeps nothing between reads but which log it is."""
+    """Reads the log from anywhere. Keeps nothing of what it reads but which log it is."""
 
     def __init__(self, cursors: Cursors) -> None:
+        self.heard = Heard()
+        """What the follower of this process was told."""
         self._cursors = cursors
         self._log: UUID | None = None
         self._is_sure = False

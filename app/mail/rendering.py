@@ -12,6 +12,8 @@ class Templates:
         self._environment = Environment(
             loader=ChoiceLoader([PackageLoader(package), PackageLoader(__package__ or "")]),
             autoescape=select_autoescape(["html"]),
+            # They are part of the program: not looked at again with every mail.
+            auto_reload=False,
             # A misspelt name fails here and not as a gap in somebody's mail.
             undefined=StrictUndefined,
             trim_blocks=True,

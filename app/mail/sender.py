@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
-from pymongo import DESCENDING, ReturnDocument
+from pymongo import DESCENDING, UpdateOne
 from pymongo.errors import PyMongoError
 
+from app.platform.batching import Batcher
 from app.platform.clock import now
 from app.platform.metrics import MAIL_ATTEMPTS, MAIL_OLDEST, MAIL_QUEUE
 from app.platform.mongo import collection_of, heed_cancellation
@@ -25,6 +26,8 @@ from .outbox import Outbox
 logger = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 8
+# For each mail that was taken, before more are: a queue of thousands must not take the processor from requests.
+REST_S = 1 / 80
 # How soon a mail that another process has queued, or that has become due, is seen.
 POLL_S = 0.5
 OUTAGE_PAUSE_S = 2.0
@@ -55,6 +58,9 @@ class Sender:
         self._stopping = asyncio.Event()
         self._silent_until = 0.0
         self._counted_at = 0.0
+        # By one command what comes up for several mails at the same time.
+        self._is_suppressed = Batcher(_are_suppressed, at_most=SIDE_BY_SIDE)
+        self._note = Batcher(_write, at_most=SIDE_BY_SIDE)
 
     async def run(self) -> None:
         """Until `stop`, or for ever."""
@@ -62,24 +68,32 @@ class Sender:
             while not self._stopping.is_set():
                 heed_cancellation()
                 await self._slots.acquire()
-                if self._stopping.is_set():
-                    self._slots.release()
-                    return
-                delivery = None
-                pause_s = max(POLL_S, min(self._silent_until - time.monotonic(), LONGEST_SILENCE_S))
-                try:
-                    await self._count()
-                    delivery = await self.claim()
-                except PyMongoError as error:
-                    logger.warning("mail waits for the database", extra={"reason": type(error).__name__})
-                    pause_s = OUTAGE_PAUSE_S
-                if delivery is None:
-                    self._slots.release()
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(pause_s):
-                            await self._stopping.wait()
-                else:
+                slots = 1
+                while not self._slots.locked():
+                    await self._slots.acquire()
+                    slots += 1
+                deliveries, pause_s = await self._next(slots)
+                for delivery in deliveries:
                     group.create_task(self._in_slot(delivery))
+                for _ in range(slots - len(deliveries)):
+                    self._slots.release()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._stopping.wait()
+
+    async def _next(self, at_most: int) -> tuple[list[Row], float]:
+        """What to send now, and how long to take no more after that."""
+        if self._stopping.is_set():
+            return [], 0.0
+        try:
+            await self._count()
+            deliveries = await self.claim(at_most)
+        except PyMongoError as error:
+            logger.warning("mail waits for the database", extra={"reason": type(error).__name__})
+            return [], OUTAGE_PAUSE_S
+        if deliveries:
+            return deliveries, len(deliveries) * REST_S
+        return [], max(POLL_S, min(self._silent_until - time.monotonic(), LONGEST_SILENCE_S))
 
     async def stop(self) -> None:
         """Takes no more mail out of the queue, and waits a while for that which is just being handed over.
@@ -92,30 +106,35 @@ class Sender:
                 for _ in range(SIDE_BY_SIDE):
                     await self._slots.acquire()
 
-    async def claim(self) -> Row | None:
-        """The next mail that is due, for this process alone, and for a while; None if there is none to send now."""
+    async def claim(self, at_most: int) -> list[Row]:
+        """The next mails that are due, for this process alone, and for a while; none if there are none to send now."""
         if time.monotonic() < self._silent_until:
-            return None
-        at = now()
-        return await collection_of(Delivery).find_one_and_update(
-            {"state": {"$in": WAITING}, "dueAt": {"$lte": at}},
-            {"$set": {"dueAt": at + CLAIM, "claim": uuid.uuid4().hex}, "$inc": {"attempts": 1}},
-            sort=[("isUrgent", DESCENDING), ("dueAt", 1)],
-            return_document=ReturnDocument.AFTER,
-        )
+            return []
+        at, mine = now(), uuid.uuid4().hex
+        deliveries = collection_of(Delivery)
+        due: Row = {"state": {"$in": WAITING}, "dueAt": {"$lte": at}}
+        first = deliveries.find(due, {"_id": 1}).sort([("isUrgent", DESCENDING), ("dueAt", 1)]).limit(at_most)
+        ids = [row["_id"] for row in await first.to_list()]
+        if not ids:
+            return []
+        # Of each anew, whether it is due: another process may have been faster.
+        change = {"$set": {"dueAt": at + CLAIM, "claim": mine}, "$inc": {"attempts": 1}}
+        await deliveries.update_many({"_id": {"$in": ids}, **due}, change)
+        rows = {row["_id"]: row async for row in deliveries.find({"_id": {"$in": ids}, "claim": mine})}
+        return [rows[delivery_id] for delivery_id in ids if delivery_id in rows]
 
     async def deliver(self, delivery: Row) -> None:
         """Hands a claimed mail over, and notes what became of it. Raises `PyMongoError`; it is then tried again."""
         try:
             message = await self._message_of(delivery)
             # Before it goes: what the provider says of it may come before we have heard the end of our call.
-            await _set(delivery, {"to": message.to, "subject": message.subject})
-            await _check_allowed(message.to)
+            await self._set(delivery, {"to": message.to, "subject": message.subject})
+            await self._check_allowed(message.to)
             await self._mailer.send(message, str(delivery["_id"]))
         except PyMongoError:
             raise
         except _Skipped as reason:
-            await _end(delivery, DeliveryState.SKIPPED, lastError=str(reason))
+            await self._end(delivery, DeliveryState.SKIPPED, lastError=str(reason))
         except Undelivered as failure:
             await self._note_failure(delivery, failure)
         except Exception as error:  # noqa: BLE001 - whatever a mailer meets, the next mail has its turn
@@ -123,7 +142,7 @@ class Sender:
             logger.error("a mail could not be sent", extra=_named(delivery, type(error).__name__))  # noqa: TRY400
             await self._note_failure(delivery, Undelivered(type(error).__name__))
         else:
-            await _end(delivery, DeliveryState.HANDED_OVER, handedOverAt=now(), lastError=None)
+            await self._end(delivery, DeliveryState.HANDED_OVER, handedOverAt=now(), lastError=None)
 
     async def _in_slot(self, delivery: Row) -> None:
         try:
@@ -146,6 +165,10 @@ class Sender:
             raise Undelivered("no key opens it any more", is_final=True)
         return opened
 
+    async def _check_allowed(self, address: str) -> None:
+        if await self._is_suppressed(address.casefold()):
+            raise _Skipped("mail to this address came back")
+
     async def _note_failure(self, delivery: Row, failure: Undelivered) -> None:
         at = now()
         pause_s = failure.retry_after_s
@@ -158,12 +181,24 @@ class Sender:
             self._silent_until = max(self._silent_until, time.monotonic() + pause_s)
         due_at = at + timedelta(seconds=pause_s)
         if failure.is_final or due_at >= delivery["giveUpAt"]:
-            await _end(delivery, DeliveryState.DEAD, lastError=failure.reason)
+            await self._end(delivery, DeliveryState.DEAD, lastError=failure.reason)
             logger.error("a mail was given up", extra=_named(delivery, failure.reason.partition(" ")[0]))
         else:
             MAIL_ATTEMPTS.labels(DeliveryState.FAILED).inc()
             changed = {"state": DeliveryState.FAILED, "dueAt": due_at, "claim": None, "lastError": failure.reason}
-            await _set(delivery, changed)
+            await self._set(delivery, changed)
+
+    async def _end(self, delivery: Row, state: DeliveryState, **fields: object) -> None:
+        """The last state of our making. What can be tried again keeps its content; the row is kept for a while."""
+        MAIL_ATTEMPTS.labels(state).inc()
+        kept = {} if state is DeliveryState.DEAD else {"sealed": None}
+        expires_at = now() + (KEEP_DEAD if state is DeliveryState.DEAD else KEEP)
+        await self._set(delivery, {"state": state, "claim": None, "expiresAt": expires_at, **kept, **fields})
+
+    async def _set(self, delivery: Row, fields: Row) -> None:
+        """Only as long as the claim is ours, and the provider has not told us more."""
+        mine: Row = {"_id": delivery["_id"], "claim": delivery["claim"], "state": {"$in": WAITING}}
+        await self._note(UpdateOne(mine, {"$set": fields}))
 
     async def _count(self) -> None:
         """Tells the metrics how long the queue is, and how old."""
@@ -184,23 +219,15 @@ class _Skipped(Exception):
     """Nobody is to get the mail."""
 
 
-async def _check_allowed(address: str) -> None:
-    if await collection_of(Suppression).find_one({"_id": address.casefold()}) is not None:
-        raise _Skipped("mail to this address came back")
+async def _are_suppressed(addresses: list[str]) -> list[bool]:
+    rows = await collection_of(Suppression).find({"_id": {"$in": list(set(addresses))}}, {"_id": 1}).to_list()
+    left_alone = {row["_id"] for row in rows}
+    return [address in left_alone for address in addresses]
 
 
-async def _end(delivery: Row, state: DeliveryState, **fields: object) -> None:
-    """The last state of our making. What can be tried again keeps its content; the row is kept for a while."""
-    MAIL_ATTEMPTS.labels(state).inc()
-    kept = {} if state is DeliveryState.DEAD else {"sealed": None}
-    expires_at = now() + (KEEP_DEAD if state is DeliveryState.DEAD else KEEP)
-    await _set(delivery, {"state": state, "claim": None, "expiresAt": expires_at, **kept, **fields})
-
-
-async def _set(delivery: Row, fields: Row) -> None:
-    """Only as long as the claim is ours, and the provider has not told us more."""
-    mine: Row = {"_id": delivery["_id"], "claim": delivery["claim"], "state": {"$in": WAITING}}
-    await collection_of(Delivery).update_one(mine, {"$set": fields})
+async def _write(notes: list[UpdateOne]) -> list[None]:
+    await collection_of(Delivery).bulk_write(notes, ordered=False)
+    return [None] * len(notes)
 
 
 def _named(delivery: Row, reason: str) -> Row:

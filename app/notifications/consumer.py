@@ -1,10 +1,12 @@
 """From events to mails that wait to be sent: one for each person and ticket, however much happens in between."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from heapq import heapify, heappush, heapreplace
 
 from bson import ObjectId
-from pymongo import InsertOne, UpdateOne
+from pymongo import DESCENDING, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.mail.documents import Delivery, DeliveryState
@@ -20,6 +22,8 @@ WINDOW = timedelta(seconds=60)
 # No more than so many mails to one person within an hour; those beyond wait for the next one. More than anybody can
 # cause by work, and so few that a loop of programs is no flood.
 HOUR, MAX_PER_HOUR = timedelta(hours=1), 1_500
+# The mails of so few are looked at one person after the other; of more, it is first found who has many.
+FEW_PEOPLE = 8
 # In one mail; of more, those at both ends are kept, which say what was before and what is now.
 MAX_EVENTS = 500
 
@@ -38,7 +42,7 @@ async def notify(events: list[Row], session: AsyncClientSession) -> None:
         return
     at = now()
     recent = await _recent(concerned, at, session)
-    schedule = await _schedule(concerned, at, session)
+    hours = await _schedule(concerned, at, session)
     writes: list[InsertOne[Row] | UpdateOne] = []
     for (ticket_id, user_id), event_ids in concerned.items():
         earlier = recent.get((ticket_id, user_id), [])
@@ -47,22 +51,32 @@ async def notify(events: list[Row], session: AsyncClientSession) -> None:
             writes.append(UpdateOne({"_id": waiting["_id"]}, _adding(event_ids)))
             continue
         earliest = max([at, *(row["scheduledAt"] + WINDOW for row in earlier)])
-        about = {"userId": user_id, "ticketId": ticket_id, "events": event_ids}
-        writes.append(InsertOne(new_delivery(at, scheduledAt=schedule.place(user_id, earliest), **about)))
-    await collection_of(Delivery).bulk_write(writes, session=session)
+        place = hours[user_id].place(earliest) if user_id in hours else earliest
+        about = {"userId": user_id, "ticketId": ticket_id, "events": _kept(event_ids)}
+        writes.append(InsertOne(new_delivery(at, scheduledAt=place, **about)))
+    await collection_of(Delivery).bulk_write(writes, ordered=False, session=session)
 
 
-class _Schedule:
-    """When mails to each person are to go: the newest `MAX_PER_HOUR` of those that went or wait."""
+class _Hours:
+    """When mails to one person are to go: no more than so many in any hour.
 
-    def __init__(self, newest: dict[ObjectId, list[datetime]]) -> None:
-        self._newest = newest
+    `oldest` are the first of the newest `MAX_PER_HOUR` mails that went or wait, as many as there are places `wanted`:
+    of the others none makes a mail wait.
+    """
 
-    def place(self, user_id: ObjectId, earliest: datetime) -> datetime:
+    def __init__(self, oldest: list[datetime], wanted: int) -> None:
+        self._oldest = oldest
+        self._free = wanted - len(oldest)
+        heapify(oldest)
+
+    def place(self, earliest: datetime) -> datetime:
         """Takes the next place from then on."""
-        newest = self._newest.setdefault(user_id, [])
-        place = max(earliest, min(newest) + HOUR) if len(newest) == MAX_PER_HOUR else earliest
-        self._newest[user_id] = sorted([*newest, place])[-MAX_PER_HOUR:]
+        if self._free > 0:
+            self._free -= 1
+            heappush(self._oldest, earliest)
+            return earliest
+        place = max(earliest, self._oldest[0] + HOUR)
+        heapreplace(self._oldest, place)
         return place
 
 
@@ -97,23 +111,45 @@ async def _recent(pairs: Iterable[Pair], at: datetime, session: AsyncClientSessi
     return recent
 
 
-async def _schedule(pairs: Iterable[Pair], at: datetime, session: AsyncClientSession) -> _Schedule:
-    users = list({user_id for _, user_id in pairs})
-    newest = {"$maxN": {"input": "$scheduledAt", "n": MAX_PER_HOUR}}
+async def _schedule(pairs: Iterable[Pair], at: datetime, session: AsyncClientSession) -> dict[ObjectId, _Hours]:
+    """The hours of those who may get so many mails that some have to wait; these are few, and often nobody."""
+    wanted = Counter(user_id for _, user_id in pairs)
+    likely = wanted if len(wanted) <= FEW_PEOPLE else await _with_many(wanted, at, session)
+    hours: dict[ObjectId, _Hours] = {}
+    for user_id in likely:
+        places = min(wanted[user_id], MAX_PER_HOUR)
+        found = collection_of(Delivery).find(
+            {"userId": user_id, "scheduledAt": {"$gt": at - HOUR}}, {"_id": 0, "scheduledAt": 1}, session=session
+        )
+        ordered = found.sort("scheduledAt", DESCENDING).skip(MAX_PER_HOUR - places).limit(places)
+        rows = await ordered.batch_size(places + 1).to_list()
+        hours[user_id] = _Hours([row["scheduledAt"] for row in rows], places)
+    return hours
+
+
+async def _with_many(wanted: Counter[ObjectId], at: datetime, session: AsyncClientSession) -> list[ObjectId]:
+    """Those for whom there would be more mails than an hour has places for."""
     cursor = await collection_of(Delivery).aggregate(
         [
-            {"$match": {"userId": {"$in": users}, "scheduledAt": {"$gt": at - HOUR}}},
-            {"$group": {"_id": "$userId", "newest": newest}},
+            {"$match": {"userId": {"$in": list(wanted)}, "scheduledAt": {"$gt": at - HOUR}}},
+            {"$group": {"_id": "$userId", "count": {"$sum": 1}}},
         ],
         session=session,
     )
-    return _Schedule({row["_id"]: row["newest"] for row in await cursor.to_list()})
+    counts = {row["_id"]: row["count"] for row in await cursor.to_list()}
+    return [user_id for user_id, more in wanted.items() if counts.get(user_id, 0) + more > MAX_PER_HOUR]
 
 
 def _can_be_added_to(row: Row) -> bool:
     """Nobody has begun to send it."""
     is_waiting: bool = row["state"] == DeliveryState.PENDING and row["attempts"] == 0
     return is_waiting
+
+
+def _kept(event_ids: list[ObjectId]) -> list[ObjectId]:
+    if len(event_ids) <= MAX_EVENTS:
+        return event_ids
+    return [*event_ids[: MAX_EVENTS // 2], *event_ids[-MAX_EVENTS // 2 :]]
 
 
 def _adding(event_ids: Sequence[ObjectId]) -> list[Row]:

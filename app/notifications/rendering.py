@@ -7,17 +7,20 @@ from app.accounts.queries import users_by_id
 from app.accounts.roles import Permission, has_permission, role_of
 from app.events.log import Event
 from app.mail.message import Message
-from app.platform.errors import NotFound
+from app.platform.batching import Batcher
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
 from app.tickets.changes import complete
-from app.tickets.queries import get_any_ticket
+from app.tickets.queries import get_any_tickets
 
 from .addresses import reply_address, unsubscribe_url
 from .messages import Return, most_telling, ticket_message
-from .queries import switched_off
+from .queries import all_switched_off
 from .recipients import people_of
 from .story import Reader, story_of
+
+# Many more than are made side by side.
+AT_ONCE = 100
 
 
 async def render(delivery: Row, *, public_url: str, mail_from: str, key: bytes) -> Message | None:
@@ -26,17 +29,15 @@ async def render(delivery: Row, *, public_url: str, mail_from: str, key: bytes) 
     `key` signs the addresses and links in it.
     """
     user_id = delivery["userId"]
-    ticket = await _ticket(delivery["ticketId"])
+    ticket = await _read_ticket(delivery["ticketId"])
     if ticket is None or user_id not in people_of(ticket):
         return None
-    # Without the descriptions: they may be long, and are told to nobody.
-    found = collection_of(Event).find({"_id": {"$in": delivery["events"]}}, {"ticket.description": 0})
-    events = await found.to_list()
-    users = await users_by_id([user_id, *_assignees(ticket, events)])
+    events = await _read_events(delivery["events"])
+    users = await _read_users({user_id, *_assignees(ticket, events)})
     reader = _reader(users.get(user_id))
     if reader is None:
         return None
-    story = story_of(events, ticket, reader, off=await switched_off(user_id))
+    story = story_of(events, ticket, reader, off=await _read_switched_off(user_id))
     if not story.kinds:
         return None
     back = Return(
@@ -47,12 +48,30 @@ async def render(delivery: Row, *, public_url: str, mail_from: str, key: bytes) 
     return ticket_message(story, ticket, reader, names, back)
 
 
-async def _ticket(ticket_id: ObjectId) -> Row | None:
-    try:
-        ticket = complete(await get_any_ticket(str(ticket_id)))
-    except NotFound:
-        return None
-    return ticket if ticket["deletedAt"] is None else None
+async def _tickets(ids: list[ObjectId]) -> list[Row | None]:
+    rows = await get_any_tickets(set(ids))
+    tickets = {ticket_id: complete(row) for ticket_id, row in rows.items()}
+    return [ticket if ticket is not None and ticket["deletedAt"] is None else None for ticket in map(tickets.get, ids)]
+
+
+async def _events(wanted: list[list[ObjectId]]) -> list[list[Row]]:
+    ids = list({event_id for event_ids in wanted for event_id in event_ids})
+    # Without the descriptions: they may be long, and are told to nobody.
+    rows = await collection_of(Event).find({"_id": {"$in": ids}}, {"ticket.description": 0}).to_list()
+    events = {row["_id"]: row for row in rows}
+    return [[events[event_id] for event_id in event_ids if event_id in events] for event_ids in wanted]
+
+
+async def _users(wanted: list[set[ObjectId]]) -> list[dict[ObjectId, Row]]:
+    users = await users_by_id(list(set().union(*wanted)))
+    return [{user_id: users[user_id] for user_id in user_ids if user_id in users} for user_ids in wanted]
+
+
+# Mails that are made at the same time are often about the same people, and always by the same few commands.
+_read_ticket = Batcher(_tickets, at_most=AT_ONCE)
+_read_events = Batcher(_events, at_most=AT_ONCE)
+_read_users = Batcher(_users, at_most=AT_ONCE)
+_read_switched_off = Batcher(all_switched_off, at_most=AT_ONCE)
 
 
 def _assignees(ticket: Row, events: list[Row]) -> set[ObjectId]:

@@ -63,10 +63,14 @@ async def get_any_ticket(reference: str) -> Row:
     return row
 
 
+async def get_any_tickets(ids: Collection[ObjectId]) -> dict[ObjectId, Row]:
+    """Those of the tickets that there are, deleted or not, in one command."""
+    rows = await collection_of(Ticket).find({"_id": {"$in": list(ids)}}, batch_size=len(ids) + 1).to_list()
+    return {row["_id"]: row for row in rows}
+
+
 async def _read_by_id(ids: list[ObjectId]) -> list[Row | None]:
-    wanted = list(dict.fromkeys(ids))
-    rows = await collection_of(Ticket).find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1).to_list()
-    found = {row["_id"]: row for row in rows}
+    found = await get_any_tickets(set(ids))
     return [found.get(ticket_id) for ticket_id in ids]
 
 

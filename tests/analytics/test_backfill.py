@@ -159,10 +159,51 @@ async def test_the_consumer_may_come_in_between(database: None, monkeypatch: pyt
     find_out = module._find_out
     with monkeypatch.context() as slow:
         slow.setattr(module, "_find_out", be_slow)
-        assert not await backfill(10)
-    assert not (await read_place())["isDone"]
+        # Cells that are there by now are added to; tickets that are counted by now are looked at again.
+        assert await backfill(10) == (which == "other")
+    assert (await read_place())["isDone"] == (which == "other")
     assert await backfill(10)
 
+    assert await compare(1) == SAME
+
+
+async def test_a_cell_that_is_changed_meanwhile_is_read_again(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing of what either added is lost, though whole rows are written."""
+    life, other = Life(), Life()
+    await store(life)
+    runs = 0
+
+    async def be_slow(*arguments: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        writes = await cell_writes(*arguments)
+        if runs == 1:
+            await store(other)
+            await tell(other.events)
+        return writes
+
+    cell_writes = module._cell_writes
+    monkeypatch.setattr(module, "_cell_writes", be_slow)
+    while not await backfill(10):
+        pass
+
+    assert runs >= 2
+    assert await compare(1) == SAME
+
+
+@pytest.mark.parametrize("most", [0, 1, 200])
+async def test_no_more_is_counted_at_once_than_can_be_committed(
+    database: None, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(module, "MOST_CELLS", most)
+    await store(*some_lives(20))
+    places = [0]
+    while not await backfill(50):
+        places.append((await read_place())["tickets"])
+
+    assert len(places) > 2
+    assert len(set(places)) == len(places)
+    assert (await read_place())["tickets"] == 20
     assert await compare(1) == SAME
 
 

@@ -17,12 +17,13 @@ from app.mail.documents import Delivery, DeliveryState, Suppression
 from app.mail.mailers import Undelivered
 from app.mail.message import Message
 from app.mail.outbox import TRY_FOR, Outbox, encrypt_anew, new_delivery
-from app.mail.sender import CLAIM, Sender
+from app.mail.sender import CLAIM, SIDE_BY_SIDE, Sender
 from app.mail.sendgrid import SendGridMailer
 from app.platform.clock import now
 from app.platform.mongo import collection_of, transaction
 from app.platform.secretbox import SecretBox
 from app.platform.wire import Row
+from tests.conftest import COMMANDS
 from tests.live import eventually
 from tests.mail.provider import CUT, HANG, RESET, Answer, Call, Provider
 from tests.mailbox import SENDER, send_all
@@ -275,12 +276,44 @@ class TestSideBySide:
         assert sorted(Counter(call.to for call in provider.calls).values()) == [1] * 60
         assert {row["state"] for row in await deliveries()} == {DeliveryState.HANDED_OVER}
 
+    async def test_a_queue_is_taken_with_rests(
+        self, sender: Sender, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which end here with the sender; what goes between two of them is as much as goes side by side."""
+        monkeypatch.setattr(sending, "REST_S", 1_000)
+        for number in range(SIDE_BY_SIDE + 5):
+            await post(mail(number))
+
+        running = asyncio.create_task(sender.run())
+        await provider.until(lambda p: len(p.accepted) >= SIDE_BY_SIDE)
+        await sender.stop()
+        await running
+
+        states = Counter(row["state"] for row in await deliveries())
+        assert states == {DeliveryState.HANDED_OVER: SIDE_BY_SIDE, DeliveryState.PENDING: 5}
+
+    async def test_many_cost_few_commands(self, provider: Provider) -> None:
+        sender = Sender(SendGridMailer("key", provider.url, SENDER), OUTBOX, nobody)
+        await collection_of(Suppression).insert_one({"_id": "user3@example.com", "reason": "bounce", "at": now()})
+        for number in range(SIDE_BY_SIDE):
+            await post(mail(number))
+        before = len(COMMANDS.names)
+
+        claimed = await sender.claim(SIDE_BY_SIDE)
+        assert len(COMMANDS.names) - before == 3
+        await asyncio.gather(*(sender.deliver(row) for row in claimed))
+
+        # One that says to whom they go, one that asks who may be written to, and at most one for each end.
+        assert len(COMMANDS.names) - before <= 3 + 2 + SIDE_BY_SIDE
+        skipped = [row["to"] for row in await deliveries() if row["state"] == DeliveryState.SKIPPED]
+        assert skipped == ["user3@example.com"]
+        assert len(provider.accepted) == SIDE_BY_SIDE - 1
+
     async def test_who_died_is_replaced(self, sender: Sender, provider: Provider) -> None:
         await post(mail())
-        claimed = await sender.claim()
+        (claimed,) = await sender.claim(2)
 
-        assert claimed
-        assert await sender.claim() is None
+        assert await sender.claim(2) == []
         assert timedelta() < claimed["dueAt"] - now() <= CLAIM
         await let_time_pass()
         await send_all(sender)
@@ -292,8 +325,7 @@ class TestSideBySide:
 
     async def test_what_the_provider_said_first_stays(self, sender: Sender, provider: Provider) -> None:
         await post(mail())
-        claimed = await sender.claim()
-        assert claimed
+        (claimed,) = await sender.claim(1)
         await collection_of(Delivery).update_one({}, {"$set": {"state": DeliveryState.DELIVERED}})
 
         await sender.deliver(claimed)

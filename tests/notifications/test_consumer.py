@@ -1,10 +1,12 @@
 """From events to deliveries: one per person and ticket, few in a minute, and none twice."""
 
+import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from app.mail.documents import Delivery
 from app.notifications import consumer
@@ -176,6 +178,15 @@ class TestGathering:
         assert row["events"][: MAX_EVENTS // 2] == ids[: MAX_EVENTS // 2]
         assert row["events"][-100:] == ids[-100:]
 
+    async def test_nor_does_it_begin_too_large(self, clock: Clock) -> None:
+        life = Life(requester=ANN["id"])
+        events = [life.commented(None, str(number)) for number in range(MAX_EVENTS + 150)]
+        await transaction(Delivery, lambda session: notify(events, session))
+
+        (row,) = await deliveries()
+        ids = [event["_id"] for event in events]
+        assert row["events"] == ids[: MAX_EVENTS // 2] + ids[-MAX_EVENTS // 2 :]
+
 
 class TestRepeats:
     async def test_change_nothing(self, clock: Clock) -> None:
@@ -219,6 +230,24 @@ class TestCap:
         assert len(places) == CAP * 2 + 30
         assert places[59:61] == [start + MINUTE * 5, start + HOUR]
         assert_at_most_so_many_in_any_hour(places)
+
+    async def test_is_the_same_for_few_people_and_for_many(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever is told with others, in batches of any size, waits as long as if told alone."""
+        chance = random.Random(3)
+        people = [ANN["id"], *(ObjectId() for _ in range(3))]
+        kept: dict[ObjectId, list[datetime]] = {user_id: [] for user_id in people}
+        for few in (0, 8) * 12:
+            monkeypatch.setattr(consumer, "FEW_PEOPLE", few)
+            batch = chance.choices(people, weights=[20, 6, 2, 1], k=chance.randrange(1, 40))
+            await told([Life(requester=user_id).commented(None, "Hm") for user_id in batch])
+            for user_id in batch:
+                newest = sorted(place for place in kept[user_id] if place > clock.at - HOUR)[-CAP:]
+                kept[user_id].append(max(clock.at, newest[0] + HOUR) if len(newest) == CAP else clock.at)
+            clock.at += MINUTE * chance.randrange(12)
+
+        for user_id, expected in kept.items():
+            assert [row["scheduledAt"] for row in await deliveries(userId=user_id)] == sorted(expected)
+        assert len(kept[ANN["id"]]) > 3 * CAP
 
     async def test_is_kept_within_a_batch_and_counts_for_each_alone(self, clock: Clock) -> None:
         lives = [Life(requester=ANN["id"]) for _ in range(90)]
