@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from bson import ObjectId
 from fastapi import FastAPI
@@ -54,6 +55,10 @@ class CommandNames(monitoring.CommandListener):
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         pass
 
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Before the first client is made, since a client takes only the listeners that it finds.
 COMMANDS = CommandNames()
