@@ -149,7 +149,7 @@ def _row_write(before: Facts | None, after: Facts) -> Write:
 async def _cell_writes(sums: Sums, session: AsyncClientSession) -> list[Write]:
     """Whole cells, those that are there with the amounts added to theirs.
 
-    Several times as fast as having the database add to each of a thousand sums in a large row. Whoever else changes one
+    About twice as fast as having the database add to each of a thousand sums in a large row. Whoever else changes one
     of the cells after this transaction began, which then had another row before its eyes, makes it fail and run again.
     """
     ids = [cell._asdict() for cell in sums]

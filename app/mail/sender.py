@@ -26,8 +26,9 @@ from .outbox import Outbox
 logger = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 8
-# For each mail that was taken, before more are: a queue of thousands must not take the processor from requests.
-REST_S = 1 / 80
+# After some were taken, before more are: a queue of thousands must not take the processor from requests, and of those
+# that go together each costs less.
+REST_S = 0.125
 # How soon a mail that another process has queued, or that has become due, is seen.
 POLL_S = 0.5
 OUTAGE_PAUSE_S = 2.0
@@ -92,7 +93,7 @@ class Sender:
             logger.warning("mail waits for the database", extra={"reason": type(error).__name__})
             return [], OUTAGE_PAUSE_S
         if deliveries:
-            return deliveries, len(deliveries) * REST_S
+            return deliveries, REST_S
         return [], max(POLL_S, min(self._silent_until - time.monotonic(), LONGEST_SILENCE_S))
 
     async def stop(self) -> None:
