@@ -70,6 +70,8 @@ def create_app(settings: Settings, *, has_jobs: bool = True) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Ours are in platform/metrics.py; FastAPI would look for OpenTelemetry's anew with every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     routers = [
         *(tickets.router, analytics.router, graphql.router, realtime.router, signin.router, users.router),

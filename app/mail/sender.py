@@ -29,6 +29,8 @@ SIDE_BY_SIDE = 8
 # After some were taken, before more are: a queue of thousands must not take the processor from requests, and of those
 # that go together each costs less.
 REST_S = 0.125
+# Of a processor in use since the last rest, mail's own part included; from there on the rests are so much longer.
+BUSY_SHARE, BUSY_FACTOR = 0.6, 4
 # How soon a mail that another process has queued, or that has become due, is seen.
 POLL_S = 0.5
 OUTAGE_PAUSE_S = 2.0
@@ -59,6 +61,7 @@ class Sender:
         self._stopping = asyncio.Event()
         self._silent_until = 0.0
         self._counted_at = 0.0
+        self._clocks = (time.process_time(), time.monotonic())
         # By one command what comes up for several mails at the same time.
         self._is_suppressed = Batcher(_are_suppressed, at_most=SIDE_BY_SIDE)
         self._note = Batcher(_write, at_most=SIDE_BY_SIDE)
@@ -93,8 +96,13 @@ class Sender:
             logger.warning("mail waits for the database", extra={"reason": type(error).__name__})
             return [], OUTAGE_PAUSE_S
         if deliveries:
-            return deliveries, REST_S
+            return deliveries, self._rest_s()
         return [], max(POLL_S, min(self._silent_until - time.monotonic(), LONGEST_SILENCE_S))
+
+    def _rest_s(self) -> float:
+        before, self._clocks = self._clocks, (time.process_time(), time.monotonic())
+        used_s, passed_s = (now - then for now, then in zip(self._clocks, before, strict=True))
+        return REST_S * BUSY_FACTOR if used_s > BUSY_SHARE * passed_s else REST_S
 
     async def stop(self) -> None:
         """Takes no more mail out of the queue, and waits a while for that which is just being handed over.
