@@ -110,6 +110,7 @@ class EventFollower:
         events = collection_of(Event)
         if position is None:
             end = await self._reader.end()
+            self._heard_at = time.monotonic()
             position = end.position
             self._reader.heard.start(await self._reader.log_id(), position)
             self._tell_waiting()

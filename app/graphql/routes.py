@@ -28,7 +28,6 @@ from app.platform.http import JSON, to_app_error
 from app.platform.idempotency import REPLAYED, Idempotency
 from app.platform.sharing import SharedReads
 from app.platform.wire import to_json
-from app.tickets.documents import Ticket
 
 from .answers import error_out, errors_out, result_out
 from .context import Context
@@ -141,7 +140,7 @@ def _size_of(answer: tuple[ExecutionResult, bytes]) -> int:
     return len(answer[1]) or ANSWERS_BYTES  # errors are not worth keeping, and too large for it
 
 
-_answers: SharedReads[tuple[ExecutionResult, bytes]] = SharedReads(Ticket, size_of=_size_of, capacity=ANSWERS_BYTES)
+_answers: SharedReads[tuple[ExecutionResult, bytes]] = SharedReads(size_of=_size_of, capacity=ANSWERS_BYTES)
 
 
 async def _keyed(request: Request, operation: Operation) -> KeyedMutation | None:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
+from pymongo.errors import ConnectionFailure
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,8 +19,9 @@ class Batcher(Generic[Item, Result]):
     """Hands all that came while its last batch was under way to `run` as the next one; one batch at a time.
 
     `run` answers one result per item, in their order; an `Exception` among them is raised to that caller alone. What
-    `run` itself raises is raised to all callers of the batch. A caller who is cancelled before their batch begins is
-    left out of it; one who is cancelled later loses the answer, and nobody else notices.
+    `run` itself raises is raised to all callers of the batch. When a whole batch finds the database away, those behind
+    it are told at once, too: to find it out one batch after the other would take too long. A caller who is cancelled
+    before their batch begins is left out of it; one who is cancelled later loses the answer, and nobody else notices.
     """
 
     def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], *, at_most: int) -> None:
@@ -57,12 +60,20 @@ class Batcher(Generic[Item, Result]):
                 future.cancel()
             raise
         for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            _tell(future, outcome)
+        if all(isinstance(outcome, ConnectionFailure) for outcome in outcomes):
+            behind, self._waiting = self._waiting, []
+            for _, future in behind:
+                _tell(future, outcomes[0])
+
+
+def _tell(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 class _Flight:

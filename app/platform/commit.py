@@ -87,9 +87,12 @@ async def _commit_all(changes: list[_Change[Any]]) -> list[Exception | None]:
         mine = set(change.touches())
         (later if touched & mine else first).append(change)
         touched |= mine
-    fates = {id(change): fate for change, fate in zip(first, await _commit_together(first), strict=True)}
-    fates |= {id(change): fate for change, fate in zip(later, await _commit_apart(later), strict=True)}
-    return [fates[id(change)] for change in changes]
+    fates = await _commit_together(first)
+    outage = next((fate for fate in fates if isinstance(fate, ConnectionFailure)), None)
+    # To try again right behind an outage would take each longer to hear of it than a client is to wait.
+    fates += await _commit_apart(later) if outage is None else [outage] * len(later)
+    by_change = {id(change): fate for change, fate in zip([*first, *later], fates, strict=True)}
+    return [by_change[id(change)] for change in changes]
 
 
 _commit_soon: Batcher[_Change[Any], None] = Batcher(_commit_all, at_most=AT_MOST)

@@ -9,11 +9,11 @@ and what it always cost while it is not.
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-from beanie import Document
 from pymongo import ReadPreference
 from pymongo.errors import PyMongoError
 
 from .batching import Batcher, Flights
+from .idempotency import IdempotencyRow
 from .memory import Memory
 from .mongo import collection_of
 
@@ -30,9 +30,8 @@ class SharedReads(Generic[Answer]):
     Whoever is answered gets what the database had at some moment after they asked, as if they had asked it themselves.
     """
 
-    def __init__(self, model: type[Document], *, size_of: Callable[[Answer], int], capacity: int) -> None:
-        """`model` is one of the database that is read; `capacity` bounds what is kept, as `size_of` counts it."""
-        self._model = model
+    def __init__(self, *, size_of: Callable[[Answer], int], capacity: int) -> None:
+        """`capacity` bounds what is kept, as `size_of` counts it."""
         self._size_of = size_of
         self._flights = Flights()
         self._kept: Memory[Hashable, tuple[Any, Answer]] = Memory(capacity)
@@ -65,7 +64,7 @@ class SharedReads(Generic[Answer]):
 
     async def _ask(self, askers: list[None]) -> list[Any]:
         """When the primary last wrote; None where it does not say (a sharded cluster) or can't be asked."""
-        database = collection_of(self._model).database
+        database = collection_of(IdempotencyRow).database
         if database.read_preference != ReadPreference.PRIMARY:  # a secondary may trail behind what the primary says
             return [None] * len(askers)
         try:

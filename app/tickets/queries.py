@@ -103,7 +103,7 @@ async def list_tickets_encoded(actor: Actor, parameters: Mapping[str, str]) -> E
     return await _lists.share(key, lambda: read_encoded_page(collection_of(Ticket), query, ticket_json))
 
 
-_lists: SharedReads[EncodedPage] = SharedReads(Ticket, size_of=lambda page: len(page.body), capacity=LIST_BYTES)
+_lists: SharedReads[EncodedPage] = SharedReads(size_of=lambda page: len(page.body), capacity=LIST_BYTES)
 
 
 async def ticket_history(actor: Actor, reference: str, parameters: Mapping[str, str]) -> Page:

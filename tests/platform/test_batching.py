@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pymongo.errors import ConnectionFailure
 
 from app.platform.batching import Batcher, Flights
 
@@ -85,6 +86,29 @@ class TestBatcher:
 
         assert [type(error) for error in failed] == [ConnectionError] * 2
         assert await batch(3) == 3
+
+    @pytest.mark.parametrize("is_raised", [True, False])
+    async def test_who_waits_behind_a_batch_that_finds_the_database_away_is_told_at_once(self, is_raised: bool) -> None:
+        gate = asyncio.Event()
+        batches: list[list[int]] = []
+
+        async def work(items: list[int]) -> list[int | Exception]:
+            batches.append(items)
+            await gate.wait()
+            if is_raised:
+                raise ConnectionFailure
+            return [ConnectionFailure() for _ in items]
+
+        batch: Batcher[int, int] = Batcher(work, at_most=10)
+        first = asyncio.create_task(batch(1))
+        await turns()
+        behind = [asyncio.create_task(batch(item)) for item in (2, 3)]
+        await turns()
+        gate.set()
+
+        outcomes = await asyncio.gather(first, *behind, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ConnectionFailure] * 3
+        assert batches == [[1]]
 
     async def test_who_is_cancelled_while_waiting_is_left_out(self) -> None:
         work = Work()
