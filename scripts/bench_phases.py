@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from itertools import count, cycle
+from math import ceil
 from pathlib import Path
 
 import uvloop
 from harness import phases, plan, report, runner
-from harness.dataset import AGENTS
+from harness.dataset import AGENTS, PASSWORD
 from harness.fanout import Subscribers
 from harness.mongod import Mongod
 from harness.processes import LOAD_CORES, rss_mib
@@ -27,6 +30,7 @@ FALLBACKS = {"list_different": "list_filtered", "create_alone": "create"}
 QUESTIONS = 10_000
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 SOAK = ("get", "list", "list_filtered", "list_different", "graphql_list", "create", "graphql_create", "update")
+SOCKETS_PER_USER = 20
 SOAK_SIZE, SOAK_SLICE_S, SOAK_SOCKETS = 20_000, 2, 200
 MINUTE_S = 60
 
@@ -47,6 +51,32 @@ class OurTarget(Target):
     def _unasked(self) -> str:
         """An instant later than all tickets, another one each time."""
         return f"{LATER + timedelta(milliseconds=next(self._instants)):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+class OurSubscribers(Subscribers):
+    """To this service as many different users as it takes; to others one, as the harness has it."""
+
+    def __init__(self, system: System, base_url: str, token: str, count: int) -> None:
+        super().__init__(system, base_url, token, count)
+        self._tokens = cycle(self._sign_in(system, base_url) if system.hook is not None else [token])
+
+    def _sign_in(self, system: System, base_url: str) -> list[str]:
+        tokens = []
+        for number in range(ceil(self.count / SOCKETS_PER_USER)):
+            request = system.login.request(username=system.hook.listener(number), password=PASSWORD)
+            body = urllib.request.Request(  # noqa: S310 - ours
+                base_url + request.path, request.body.encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(body) as answer:  # noqa: S310 - ours
+                tokens.append(json.load(answer)["token"])
+        return tokens
+
+    async def _connect(self, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            if self.headers:
+                # Read before anybody else has a turn, since the gate that is handed on is open.
+                self.headers = {"Authorization": f"Bearer {next(self._tokens)}"}
+            await super()._connect(asyncio.Semaphore())
 
 
 def load_system(name: str | Path) -> System:
@@ -74,7 +104,7 @@ def measure(arguments: argparse.Namespace, mongod: Mongod) -> int:
     whole = with_ours(plan.quick() if arguments.quick else plan.full())
     # Counting a million tickets takes minutes, and is not what is measured.
     whole = plan.Plan(whole.rounds, whole.limit_seconds * 3, whole.stages)
-    runner.Target = OurTarget
+    runner.Target, phases.Subscribers = OurTarget, OurSubscribers
     run = Run(systems, whole, mongod, set(arguments.only))
     error = None
     try:
@@ -103,7 +133,7 @@ async def _soak(target: Target, minutes: float) -> None:
     began = told = time.monotonic()
     print(f"| minute | requests | RSS MiB |\n|---:|---:|---:|\n| 0 | 0 | {rss_mib(target.pid):.0f} |")
     done = 0
-    async with Subscribers(target.system, target.base_url, target.token, SOAK_SOCKETS) as group:
+    async with OurSubscribers(target.system, target.base_url, target.token, SOAK_SOCKETS) as group:
         group.meter.received = lambda _payload: None
         for operation in cycle(SOAK):
             # In a thread, so that the sockets are read meanwhile.

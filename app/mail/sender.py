@@ -30,7 +30,7 @@ SIDE_BY_SIDE = 8
 # that go together each costs less.
 REST_S = 0.125
 # Of a processor in use since the last rest, mail's own part included; from there on the rests are so much longer.
-BUSY_SHARE, BUSY_FACTOR = 0.6, 4
+BUSY_SHARE, BUSY_FACTOR = 0.3, 8
 # How soon a mail that another process has queued, or that has become due, is seen.
 POLL_S = 0.5
 OUTAGE_PAUSE_S = 2.0

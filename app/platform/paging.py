@@ -6,11 +6,11 @@ Rows that stay are neither skipped nor repeated, whatever is inserted, changed o
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import bson
@@ -18,6 +18,7 @@ import orjson
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
+from bson.raw_bson import RawBSONDocument
 from fastapi import Request
 from pymongo.asynchronous.collection import AsyncCollection
 from starlette.datastructures import QueryParams
@@ -32,6 +33,7 @@ MAX_LIMIT = 100
 _DIGEST_BYTES = 12
 _REMEMBERED_SCOPES = 100
 _STORED: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
+_UNDECODED = CodecOptions(document_class=RawBSONDocument)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BSON_INTEGERS = range(-(2**63), 2**63)
 
@@ -171,11 +173,11 @@ async def read_encoded_page(
     Raises `InvalidCursor` for a cursor of another scope.
     """
     after = decode_cursor(query.scope, query.cursor) if query.cursor is not None else None
+    undecoded = collection.with_options(codec_options=_UNDECODED)
     stored: list[bytes] = []
     for segment in segments(query.order, after):
-        found = collection.find_raw_batches({"$and": [query.where, segment.where]}, hint=query.hint).sort(segment.keys)
-        async for batch in found.limit(query.limit + 1 - len(stored)):
-            stored += _documents_in(cast("bytes", batch))
+        found = undecoded.find({"$and": [query.where, segment.where]}, hint=query.hint).sort(segment.keys)
+        stored += [bytes(row.raw) for row in await found.limit(query.limit + 1 - len(stored)).to_list()]
         if len(stored) > query.limit:
             break
     has_more = len(stored) > query.limit
@@ -186,15 +188,6 @@ async def read_encoded_page(
 
 def _page_json(items: Iterable[bytes], next_cursor: str | None) -> bytes:
     return b'{"items":[%b],"nextCursor":%b}' % (b",".join(items), orjson.dumps(next_cursor))
-
-
-def _documents_in(batch: bytes) -> Iterator[bytes]:
-    """BSON documents one behind the other, each of which begins with its length."""
-    start = 0
-    while start < len(batch):
-        end = start + int.from_bytes(batch[start : start + 4], "little")
-        yield batch[start:end]
-        start = end
 
 
 def segments(order: Order, after: Position | None) -> list[Segment]:

@@ -94,6 +94,15 @@ class WebSocketConnection:
         if self.is_open:
             self._protocol.transport.write(frames)
 
+    def offer(self, frames: bytes) -> bool:
+        """The same, if the reader keeps up; called for each event and reader, so without detours."""
+        protocol = self._protocol
+        if not protocol.writable.is_set():
+            return False
+        if not (protocol.close_sent or protocol.transport.is_closing()):
+            protocol.transport.write(frames)
+        return True
+
     async def caught_up(self) -> None:
         """Returns when the reader is keeping up again, or is gone."""
         await self._protocol.writable.wait()

@@ -77,6 +77,7 @@ class Feed:
         self._past = past
         self._ticket_id = options.ticket_id
         self._types = frozenset(options.types) if options.types else None
+        self._wants_all = options.ticket_id is None and not options.types
         self._sink = sink
         self._restarts = past.restarts
         # None: at the end of the ring, wherever that is by now.
@@ -105,7 +106,9 @@ class Feed:
         Answers whether it has been told; if not, it is either not wanted or left to `next`.
         """
         # After a restart the `resync` comes first: an event before it would take its cursor across what is lost.
-        if self._position is not None or self._restarts != self._past.restarts or not self._is_wanted(item):
+        if self._position is not None or self._restarts != self._past.restarts:
+            return False
+        if not (self._wants_all or self._is_wanted(item)):
             return False
         if self._sink is not None and self._sink(item):
             return True

@@ -134,10 +134,7 @@ class _Visit:
 
     def _take(self, item: Broadcast) -> bool:
         """Writes an event at once, if the reader has read most of those before."""
-        if not self._connection.is_keeping_up:
-            return False
-        self._connection.write(item.websocket_frame)
-        return True
+        return self._connection.offer(item.websocket_frame)
 
     async def _tell(self, listener: Listener, feed: Feed) -> None:
         """Writes what `_take` could not: what was missed, and what came while the reader was busy."""
