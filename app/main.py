@@ -1,5 +1,7 @@
 """The ASGI application: `uvicorn app.main:app`."""
 
+import gc
+
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -109,4 +111,17 @@ def _metrics_token(settings: Settings) -> str | None:
     return settings.metrics_token.get_secret_value() if settings.metrics_token else None
 
 
+def leave_alone_what_stays() -> None:
+    """Spares the garbage collector what is loaded, and lets it look at new objects less often.
+
+    A full collection went through 140,000 objects of modules and models, for more than 0.1 s in which nobody is served;
+    and a collection after each 700 new objects, which a batch of changes makes several times, took a seventh of its
+    time. Cycles, which alone need it, are few here.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
+
+
 app = create_app(load_settings())
+leave_alone_what_stays()

@@ -6,7 +6,10 @@ would only pile up, so they are refused with 429.
 
 import asyncio
 import math
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import SourceFileLoader
@@ -26,6 +29,7 @@ Result = TypeVar("Result")
 ROUNDS = 12
 THREADS = 2
 MAX_WAITING = 8
+NICENESS = 10
 # bcrypt reads no further; the original's library cut silently, so longer old passwords must still match.
 MAX_BYTES = 72
 MIN_CHARACTERS = 8
@@ -59,11 +63,21 @@ _COMMON = _common_passwords()
 _REPEATED_DIGITS = re.compile(r"(\d{1,6})\1+")
 
 
+def _give_way() -> None:
+    """Lets everybody's requests go before, on processors that are busy: they take a millisecond, not a quarter second.
+
+    Only Linux gives each thread a priority of its own.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
 class PasswordPool:
     """Hashes and checks passwords off the event loop, for as many as two threads can serve in good time."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt")
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt", initializer=_give_way)
         self._pending = 0
 
     def place(self) -> "Place":

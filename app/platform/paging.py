@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote_plus
 
 import bson
 import orjson
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
-from bson.raw_bson import RawBSONDocument
 from fastapi import Request
 from pymongo.asynchronous.collection import AsyncCollection
 from starlette.datastructures import QueryParams
@@ -26,6 +25,7 @@ from starlette.responses import Response
 
 from .errors import FieldError, InvalidCursor, InvalidInput
 from .http import JSON
+from .undecoded import find_undecoded
 from .wire import Row, to_json
 
 DEFAULT_LIMIT = 50
@@ -33,7 +33,6 @@ MAX_LIMIT = 100
 _DIGEST_BYTES = 12
 _REMEMBERED_SCOPES = 100
 _STORED: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
-_UNDECODED = CodecOptions(document_class=RawBSONDocument)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BSON_INTEGERS = range(-(2**63), 2**63)
 
@@ -173,11 +172,11 @@ async def read_encoded_page(
     Raises `InvalidCursor` for a cursor of another scope.
     """
     after = decode_cursor(query.scope, query.cursor) if query.cursor is not None else None
-    undecoded = collection.with_options(codec_options=_UNDECODED)
     stored: list[bytes] = []
     for segment in segments(query.order, after):
-        found = undecoded.find({"$and": [query.where, segment.where]}, hint=query.hint).sort(segment.keys)
-        stored += [bytes(row.raw) for row in await found.limit(query.limit + 1 - len(stored)).to_list()]
+        where = {"$and": [query.where, segment.where]}
+        missing = query.limit + 1 - len(stored)
+        stored += await find_undecoded(collection, where, sort=segment.keys, limit=missing, hint=query.hint)
         if len(stored) > query.limit:
             break
     has_more = len(stored) > query.limit
@@ -275,5 +274,7 @@ def encoded_page_response(request: Request, page: EncodedPage) -> Response:
 # The same few lists are asked for again and again.
 @lru_cache(1_000)
 def _link_to_next(path: str, query: bytes, cursor: str) -> str:
-    given = [(name, value) for name, value in QueryParams(query).multi_items() if name != "cursor"]
-    return f'<{quote(path)}?{urlencode([*given, ("cursor", cursor)])}>; rel="next"'
+    """The same question with another cursor; what the client wrote stays as they wrote it, as far as a URL may."""
+    given = quote(query, safe="&=%+;/?:@!$'()*,-._~")
+    kept = [part for part in given.split("&") if part and unquote_plus(part.partition("=")[0]) != "cursor"]
+    return f'<{quote(path)}?{"&".join([*kept, f"cursor={cursor}"])}>; rel="next"'

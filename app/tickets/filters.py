@@ -59,12 +59,12 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> PageQuery:
     """
     errors = wrong_parameters(given, _KNOWN)
     conditions: list[Row] = [visible_to(actor)]
-    for name, parse in _PARSERS.items():
-        if name in given:
-            try:
-                conditions.append(parse(given[name], actor))
-            except _Wrong as error:
-                errors.append(FieldError(name, "invalid", str(error)))
+    filters = sorted((name, text) for name, text in given.items() if name in _PARSERS)
+    for name, text in filters:
+        try:
+            conditions.append(_PARSERS[name](text, actor))
+        except _Wrong as error:
+            errors.append(FieldError(name, "invalid", str(error)))
     sort = given.get("sort", DEFAULT_SORT)
     if sort not in SORT_VALUES:
         errors.append(FieldError("sort", "enum", f"must be one of {', '.join(SORT_VALUES)}"))
@@ -78,7 +78,7 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> PageQuery:
     field = sort.removeprefix("-")
     has_range = any(isinstance(condition.get(field), dict) for condition in conditions)
     order = Order(field, sort.startswith("-"), may_be_null=not has_range)
-    scope = f"tickets {sort} {sorted((name, given[name]) for name in given.keys() & _PARSERS.keys())}"
+    scope = f"tickets {sort} {filters}"
     return PageQuery({"$and": conditions}, order, _hint(conditions, order), limit, given.get("cursor"), scope)
 
 
@@ -97,8 +97,10 @@ def _hint(conditions: list[Row], order: Order) -> list[tuple[str, int]] | None:
 
 
 def _one_of(field: str, values: type[Status | Priority]) -> Callable[[str, Actor], Row]:
+    known = frozenset(str(value) for value in values)
+
     def parse(text: str, _actor: Actor) -> Row:
-        if text not in set(values):
+        if text not in known:
             message = f"must be one of {', '.join(values)}"
             raise _Wrong(message)
         return {field: text}

@@ -1,8 +1,10 @@
 """Password hashes old and new, the rules for new passwords, and a pool that neither blocks nor piles up."""
 
 import asyncio
+import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from app.accounts import passwords
 from app.accounts.documents import User
-from app.accounts.passwords import MAX_WAITING, ROUNDS, THREADS, PasswordPool, weakness
+from app.accounts.passwords import MAX_WAITING, NICENESS, ROUNDS, THREADS, PasswordPool, weakness
 from app.platform.errors import TooManyRequests
 from app.platform.mongo import collection_of
 from tests.factories.accounts import PASSWORD, PASSWORD_HASH, add_user
@@ -232,6 +234,20 @@ class TestPool:
 
         # A blocked loop gets two or three; a quarter of a second gives thousands.
         assert turns > 50
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities")
+    async def test_gives_way_to_requests(self, pool: PasswordPool, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[int] = []
+
+        def hashed(*_: object) -> bytes:
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return PASSWORD_HASH.encode()
+
+        monkeypatch.setattr(bcrypt, "hashpw", hashed)
+        await pool.hash(PASSWORD)
+
+        mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        assert seen == [max(NICENESS, mine)]
 
     async def test_refuses_more_than_it_can_serve_soon_and_recovers(self, pool: PasswordPool) -> None:
         stored = quick_hash(PASSWORD.encode())

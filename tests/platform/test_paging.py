@@ -192,6 +192,16 @@ class TestPageResponse:
         following = await admin.get(target.strip("<>"))
         assert [item["title"] for item in following.json()["items"]] == ["Ticket 2"]
 
+    @pytest.mark.parametrize("name", ["cursor", "c%75rsor"])
+    async def test_the_link_has_one_cursor(self, admin: Caller, name: str) -> None:
+        await add_tickets(*(ticket_row(title=f"Ticket {number}") for number in range(3)))
+        first = await admin.get("/api/tickets?sort=number&limit=1")
+
+        second = await admin.get(f"/api/tickets?{name}={first.json()['nextCursor']}&sort=number&limit=1")
+        third = await admin.get(second.headers["Link"].partition(";")[0].strip("<>"))
+
+        assert [item["title"] for item in third.json()["items"]] == ["Ticket 2"]
+
     @pytest.mark.parametrize("cursor", ["", "x", "null", "%00", "%ff", "A" * 5000])
     async def test_a_cursor_that_is_none_of_ours_is_400(self, admin: Caller, cursor: str) -> None:
         for path in ("/api/users", "/api/tickets"):
