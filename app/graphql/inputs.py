@@ -7,12 +7,13 @@ from dataclasses import fields
 from typing import Any
 
 import strawberry
-from pydantic.alias_generators import to_camel
 from strawberry import ID, UNSET
 
 from app.platform.wire import Row
 from app.tickets.filters import FILTER_PARAMETERS
 from app.tickets.lifecycle import Priority, Status, WaitingOn
+
+from .scalars import member_of
 
 _ONE_OF = {name: ", ".join(values) for name, values in (("status", Status), ("priority", Priority), ("w", WaitingOn))}
 _FILTERS = {parameter["name"]: parameter for parameter in FILTER_PARAMETERS}
@@ -23,7 +24,7 @@ class _Given:
 
     def given(self) -> Row:
         """The fields that were sent, by their names on the wire."""
-        values = {to_camel(field.name): getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        values = {member_of(field.name): getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if value is not UNSET}
 
 

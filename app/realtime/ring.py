@@ -32,7 +32,7 @@ class Broadcast:
     def token(self) -> bytes:
         return self.position.token
 
-    @property
+    @cached_property
     def size(self) -> int:
         """About what it takes to keep, in bytes: not worth encoding it for, as long as nobody listens."""
         ticket = self.row["ticket"]
