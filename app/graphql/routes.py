@@ -48,7 +48,7 @@ OFFERS = (JSON, GRAPHQL_JSON)
 # Their answers depend on the database, the caller's rights and nothing else: neither on the time nor on chance.
 SHARED = frozenset({"tickets", "ticket", "ticketConnection"})
 # Of answers that may be given again while nothing is written.
-ANSWERS_BYTES = 8 * 1024 * 1024
+ANSWERS_BYTES = 4 * 1024 * 1024
 BY_GET = frozenset({OperationType.QUERY})
 BY_POST = frozenset({OperationType.QUERY, OperationType.MUTATION})
 

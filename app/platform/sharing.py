@@ -20,7 +20,7 @@ from .mongo import collection_of
 Answer = TypeVar("Answer")
 
 # What was asked for once is not worth a question to the database, nor memory: it may never be asked for again.
-MAX_KEYS_SEEN = 10_000
+MAX_KEYS_SEEN = 2_000
 ASK_AT_ONCE = 1_000
 
 

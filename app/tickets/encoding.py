@@ -9,7 +9,7 @@ from app.platform.wire import JsonObject, to_json
 from .schemas import ticket_out
 
 _OPTIONS: CodecOptions[JsonObject] = CodecOptions(tz_aware=True)
-MEMORY_BYTES = 16 * 1024 * 1024
+MEMORY_BYTES = 8 * 1024 * 1024
 # Of the objects around two short texts of bytes.
 _OVERHEAD = 200
 

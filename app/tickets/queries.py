@@ -22,7 +22,7 @@ from .policy import may_see, visible_events_to, visible_to
 MAX_NUMBER_DIGITS = 18
 READ_AT_ONCE = 100
 # Of answers that may be given again while nothing is written.
-LIST_BYTES = 16 * 1024 * 1024
+LIST_BYTES = 8 * 1024 * 1024
 
 
 async def get_ticket(actor: Actor, reference: str) -> Row:
