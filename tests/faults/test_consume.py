@@ -22,7 +22,7 @@ from tests.services import TRANSACTION_LIFETIME_S, Mongod, Rows, wait_until
 
 LEASE_S = 1
 # What a process may need on a busy machine to find out and to act.
-SLACK_S = 4.0
+SLACK_S = 8.0
 PAUSE_S = 0.002
 
 
