@@ -1,5 +1,6 @@
 """People who call the API: an HTTP client each, signed in as somebody."""
 
+import asyncio
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,8 +60,7 @@ class Callers:
         }
         users = [user_row(role, username=name) for name, role in kinds.items()]
         sessions = [session_row(user) for user in users]
-        await collection_of(User).insert_many(users)
-        await collection_of(Session).insert_many(sessions)
+        await asyncio.gather(collection_of(User).insert_many(users), collection_of(Session).insert_many(sessions))
         self.customer, self.other_customer, self.agent, self.admin = (
             Caller(self._app, *signed_in(user, session)) for user, session in zip(users, sessions, strict=True)
         )

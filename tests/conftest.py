@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ os.environ["JWT_SECRET"] = SECRET
 os.environ["RATE_LIMITS"] = "off"
 os.environ.setdefault("MONGODB_URI", "mongodb://127.0.0.1:1/nowhere?replicaSet=rs0")
 
+from app.accounts import passwords
 from app.events.follow import AWAIT_MS
 from app.lifespan import DOCUMENTS, renderer_of
 from app.main import create_app
@@ -67,6 +68,9 @@ monitoring.register(COMMANDS)
 # Much longer than an event is on its way.
 MOMENT_S = 0.5
 ALLOWED_ORIGIN = "https://app.example.com"
+# What the service hashes passwords with, and what it does here: it takes a millisecond instead of a quarter second.
+COSTLY = {"ROUNDS": passwords.ROUNDS, "_NOBODY": passwords._NOBODY}
+QUICK = {"ROUNDS": 4, "_NOBODY": b"$2b$04$N/negI3OCz5dXzBbZnUjyewIKXs.kCvEdBiDmmgkv7FChUOERzaiG"}
 URI_VARIABLE = "TEST_MONGODB_URI"
 RUN = pytest.StashKey[tuple[EmbeddedMongod, tempfile.TemporaryDirectory[str]]]()
 
@@ -88,6 +92,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         mongod, directory = config.stash[RUN]
         mongod.stop()
         directory.cleanup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Unless a test asks for `costly_passwords`: the hashes would take longer than all else that is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUICK.items():
+            patch.setattr(passwords, name, value)
+        yield
+
+
+@pytest.fixture
+def costly_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take as long as in the service, for tests of just that and of what happens meanwhile."""
+    for name, value in COSTLY.items():
+        monkeypatch.setattr(passwords, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -63,23 +63,25 @@ class Mongod:
         return f"mongodb://127.0.0.1:{self._port}/{database}?replicaSet=rs0"
 
     def launch(self) -> None:
-        """Starts it without waiting; a second one does no harm."""
-        if self._process is not None:
+        """Starts it without waiting, unless it runs: one that ended by itself would fail all later tests, too."""
+        if self._process is not None and self._process.poll() is None:
             return
         self._data.mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            [
-                str(find_mongod()),
-                *("--dbpath", str(self._data), "--bind_ip", "127.0.0.1", "--port", str(self._port)),
-                *("--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.25"),
-                *("--nounixsocket", "--quiet"),
-                *self._options,
-                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-                *("--setParameter", "enableTestCommands=1"),
-                *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
+        # Kept beside the data, for whoever wants to know why it ended.
+        with self._data.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(find_mongod()),
+                    *("--dbpath", str(self._data), "--bind_ip", "127.0.0.1", "--port", str(self._port)),
+                    *("--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.25"),
+                    *("--nounixsocket", "--quiet"),
+                    *self._options,
+                    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                    *("--setParameter", "enableTestCommands=1"),
+                    *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),
+                ],
+                stdout=log,
+            )
 
     def start(self) -> None:
         """Returns when it accepts writes."""

@@ -125,7 +125,7 @@ class TestChangePassword:
         assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
         assert (refreshed.status_code, refreshed.json()["code"]) == (401, "invalid_refresh_token")
 
-    async def test_of_two_at_once_one_wins(self, customer: Caller, nobody: AsyncClient) -> None:
+    async def test_of_two_at_once_one_wins(self, costly_passwords: None, customer: Caller, nobody: AsyncClient) -> None:
         others = [f"a passphrase of number {number}" for number in range(3)]
 
         answers = await asyncio.gather(

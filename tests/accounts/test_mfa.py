@@ -181,7 +181,7 @@ class TestSignIn:
 
     @pytest.mark.parametrize("change", [{"active": False}, {"passwordVersion": 1}])
     async def test_is_void_when_the_account_is_closed_during_the_check(
-        self, verifier: Verifier, change: dict[str, Any]
+        self, costly_passwords: None, verifier: Verifier, change: dict[str, Any]
     ) -> None:
         user = await add_mfa_user(mfaEnabled=False)
         pool = verifier.passwords

@@ -20,9 +20,9 @@ from app.accounts.documents import User
 from app.accounts.passwords import MAX_WAITING, NICENESS, ROUNDS, THREADS, PasswordPool, weakness
 from app.platform.errors import TooManyRequests
 from app.platform.mongo import collection_of
-from tests.factories.accounts import PASSWORD, PASSWORD_HASH, add_user
+from tests.factories.accounts import COSTLY_HASH, PASSWORD, add_user
 
-SALT_AND_HASH = PASSWORD_HASH.removeprefix("$2b$12$")
+SALT_AND_HASH = COSTLY_HASH.removeprefix("$2b$12$")
 # What an old database, or somebody who can write to it, may hold where a hash belongs.
 BROKEN: dict[str, Any] = {
     "missing": None,
@@ -30,18 +30,18 @@ BROKEN: dict[str, Any] = {
     "a number": 7,
     "a document": {"$gt": ""},
     "a list": ["$2b$12$" + SALT_AND_HASH],
-    "bytes": PASSWORD_HASH.encode(),
+    "bytes": COSTLY_HASH.encode(),
     "the password itself": PASSWORD,
-    "cut": PASSWORD_HASH[:-1],
-    "longer": PASSWORD_HASH + "a",
-    "a salt alone": PASSWORD_HASH[:29],
-    "a line": PASSWORD_HASH + "\n",
-    "blanks": f" {PASSWORD_HASH} ",
-    "a NUL inside": PASSWORD_HASH[:40] + "\x00" + PASSWORD_HASH[41:],
-    "a NUL behind": PASSWORD_HASH + "\x00",
-    "a foreign letter": PASSWORD_HASH[:40] + "!" + PASSWORD_HASH[41:],
-    "beyond ASCII": PASSWORD_HASH[:40] + "é" + PASSWORD_HASH[41:],
-    "stray bits in the salt": PASSWORD_HASH[:28] + "z" + PASSWORD_HASH[29:],
+    "cut": COSTLY_HASH[:-1],
+    "longer": COSTLY_HASH + "a",
+    "a salt alone": COSTLY_HASH[:29],
+    "a line": COSTLY_HASH + "\n",
+    "blanks": f" {COSTLY_HASH} ",
+    "a NUL inside": COSTLY_HASH[:40] + "\x00" + COSTLY_HASH[41:],
+    "a NUL behind": COSTLY_HASH + "\x00",
+    "a foreign letter": COSTLY_HASH[:40] + "!" + COSTLY_HASH[41:],
+    "beyond ASCII": COSTLY_HASH[:40] + "é" + COSTLY_HASH[41:],
+    "stray bits in the salt": COSTLY_HASH[:28] + "z" + COSTLY_HASH[29:],
     "2^31 rounds": "$2b$31$" + SALT_AND_HASH,
     "2^16 rounds": "$2b$16$" + SALT_AND_HASH,
     "too few rounds": "$2b$03$" + SALT_AND_HASH,
@@ -54,7 +54,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.fixture
-def pool() -> Iterator[PasswordPool]:
+def pool(costly_passwords: None) -> Iterator[PasswordPool]:
     pool = PasswordPool()
     yield pool
     pool.close()
@@ -142,11 +142,10 @@ class TestMatches:
             ],
         ],
     )
-    async def test_a_broken_hash_matches_nothing(self, monkeypatch: pytest.MonkeyPatch, stored: str) -> None:
-        monkeypatch.setattr(passwords, "_NOBODY", quick_hash(b"nobody").encode())
+    async def test_a_broken_hash_matches_nothing(self, stored: str) -> None:
         assert not await matches(PASSWORD, stored)
 
-    @pytest.mark.parametrize("stored", [None, 7, True, 1.5, b"$2b$", [], {"$ne": ""}, PASSWORD_HASH.encode()], ids=repr)
+    @pytest.mark.parametrize("stored", [None, 7, True, 1.5, b"$2b$", [], {"$ne": ""}, COSTLY_HASH.encode()], ids=repr)
     async def test_what_is_no_text_matches_nothing(self, stored: object) -> None:
         assert not await matches(PASSWORD, stored)
 
@@ -170,8 +169,8 @@ class TestMatches:
     def test_bcrypt_bears_whatever_counts_as_sound(self, stored: str) -> None:
         assert not passwords.matches(PASSWORD, stored)
 
-    async def test_what_stands_in_for_nobody_costs_what_a_user_costs(self) -> None:
-        assert ROUNDS == 12
+    async def test_what_stands_in_for_nobody_costs_what_a_user_costs(self, costly_passwords: None) -> None:
+        assert ROUNDS == passwords.ROUNDS == 12
         assert passwords._NOBODY.startswith(b"$2b$12$")
         assert len(passwords._NOBODY) == 60
         assert (
@@ -181,10 +180,7 @@ class TestMatches:
 
 class TestSignIn:
     @pytest.mark.parametrize("kind", BROKEN)
-    async def test_a_broken_hash_is_a_wrong_password(
-        self, nobody: AsyncClient, monkeypatch: pytest.MonkeyPatch, kind: str
-    ) -> None:
-        monkeypatch.setattr(passwords, "_NOBODY", quick_hash(b"nobody").encode())
+    async def test_a_broken_hash_is_a_wrong_password(self, nobody: AsyncClient, kind: str) -> None:
         user = await add_user(username="old", password=BROKEN[kind])
 
         answers = [await log_in(nobody, "old", given) for given in (PASSWORD, "")]

@@ -32,7 +32,7 @@ def registration(**changes: Any) -> dict[str, Any]:
 
 
 class TestRegister:
-    async def test_opens_a_customers_account(self, nobody: AsyncClient) -> None:
+    async def test_opens_a_customers_account(self, costly_passwords: None, nobody: AsyncClient) -> None:
         answer = await nobody.post("/api/register", json=registration(username=" Carol@example.com ", name="Carol"))
 
         body = answer.json()
@@ -117,7 +117,7 @@ class TestRegister:
         assert answer.json()["code"] == "username_taken"
         assert await user_count() == before
 
-    async def test_of_two_at_once_one_gets_the_name(self, nobody: AsyncClient) -> None:
+    async def test_of_two_at_once_one_gets_the_name(self, costly_passwords: None, nobody: AsyncClient) -> None:
         before = await user_count()
         names = ["carol@example.com", "Carol@example.com", "CAROL@EXAMPLE.COM", "carol@example.com"]
 
@@ -226,7 +226,7 @@ class TestCreateFirstAdmin:
         assert not await self.create(name, "another long password")
         assert await collection_of(User).find().to_list() == [row]
 
-    async def test_of_two_processes_that_start_at_once_one_creates_it(self) -> None:
+    async def test_of_two_processes_that_start_at_once_one_creates_it(self, costly_passwords: None) -> None:
         assert sorted(await asyncio.gather(self.create(), self.create())) == [False, True]
         assert await user_count() == 1
 

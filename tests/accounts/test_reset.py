@@ -90,7 +90,9 @@ class TestReset:
         (row,) = await collection_of(AuditEntry).find({"type": "password.reset"}).to_list()
         assert (row["actor"], row["target"]["id"]) == (None, carol.actor.id)
 
-    async def test_leaves_everything_else_as_it_was(self, carol: Caller, nobody: AsyncClient, mailbox: Mailbox) -> None:
+    async def test_leaves_everything_else_as_it_was(
+        self, costly_passwords: None, carol: Caller, nobody: AsyncClient, mailbox: Mailbox
+    ) -> None:
         mfa: Row = {"mfaEnabled": True, "mfaSecret": "JBSWY3DPEHPK3PXP", "recoveryCodes": ["a digest"]}
         await collection_of(User).update_one({"_id": carol.actor.id}, {"$set": mfa})
         before = await user_of(carol)
@@ -262,7 +264,9 @@ class TestRefusal:
 
 
 class TestRaces:
-    async def test_of_parallel_uses_one_wins(self, carol: Caller, nobody: AsyncClient, mailbox: Mailbox) -> None:
+    async def test_of_parallel_uses_one_wins(
+        self, costly_passwords: None, carol: Caller, nobody: AsyncClient, mailbox: Mailbox
+    ) -> None:
         token = await link_to(nobody, mailbox)
         wanted = [f"a passphrase of number {number}" for number in range(4)]
 

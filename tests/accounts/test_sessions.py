@@ -239,7 +239,9 @@ class TestSecondInstance:
 
         assert answer.status_code == 200
 
-    async def test_names_are_unique_across_both(self, elsewhere: ServerProcess, app: ASGIApp) -> None:
+    async def test_names_are_unique_across_both(
+        self, costly_passwords: None, elsewhere: ServerProcess, app: ASGIApp
+    ) -> None:
         body = {"username": "twice@example.com", "password": PASSWORD}
         async with (
             AsyncClient(transport=ASGITransport(app), base_url=BASE_URL) as here,

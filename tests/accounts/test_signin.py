@@ -13,7 +13,7 @@ from app.accounts.documents import Session, User
 from app.accounts.roles import Role
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
-from tests.factories.accounts import PASSWORD, PASSWORD_HASH, add_user
+from tests.factories.accounts import COSTLY_HASH, PASSWORD, PASSWORD_HASH, add_user
 
 INVALID = {
     "type": "about:blank",
@@ -53,7 +53,7 @@ async def session_count() -> int:
 
 
 @pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> CountChecks:
+def checks(costly_passwords: None, monkeypatch: pytest.MonkeyPatch) -> CountChecks:
     """How many bcrypt checks ran, each with 12 rounds."""
     seen: list[bytes] = []
     real = bcrypt.checkpw
@@ -98,7 +98,7 @@ class TestLogin:
     async def test_tells_an_unknown_name_not_from_a_wrong_password(
         self, nobody: AsyncClient, checks: CountChecks
     ) -> None:
-        await add_user(username="known")
+        await add_user(username="known", password=COSTLY_HASH)
         sessions = await session_count()
 
         wrong = await log_in(nobody, "known", "not the password")
@@ -116,7 +116,7 @@ class TestLogin:
     async def test_a_user_who_is_switched_off_is_refused_like_any_other(
         self, nobody: AsyncClient, checks: CountChecks
     ) -> None:
-        await add_user(username="gone", active=False)
+        await add_user(username="gone", password=COSTLY_HASH, active=False)
         sessions = await session_count()
 
         answer = await log_in(nobody, "gone")
@@ -165,8 +165,8 @@ class TestLogin:
         assert {e["field"]: e["code"] for e in answer.json()["errors"]} == fields
         assert checks() == 0
 
-    async def test_the_eleventh_at_once_is_told_to_wait(self, nobody: AsyncClient) -> None:
-        await add_user(username="busy")
+    async def test_the_eleventh_at_once_is_told_to_wait(self, costly_passwords: None, nobody: AsyncClient) -> None:
+        await add_user(username="busy", password=COSTLY_HASH)
         body = {"username": "busy", "password": "wrong"}
 
         answers = await asyncio.gather(*(nobody.post("/api/login", json=body) for _ in range(24)))

@@ -5,7 +5,6 @@ import hashlib
 from collections import Counter
 from datetime import datetime, timedelta
 
-import bcrypt
 import pytest
 
 from app.accounts.actor import Origin
@@ -28,8 +27,6 @@ from tests.conftest import Started
 from tests.factories.accounts import PASSWORD, add_session, add_user, tokens
 
 HERE, ELSEWHERE = Origin("curl", "198.51.100.1"), Origin("curl", "203.0.113.9")
-# Made with 4 rounds: hundreds are checked here.
-QUICK_HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 FREE = 10
 
 
@@ -41,7 +38,7 @@ def verifier(app: Started, database: None) -> Verifier:
 
 @pytest.fixture
 async def owner(database: None) -> Row:
-    return await add_user(username="owner", password=QUICK_HASH)
+    return await add_user(username="owner")
 
 
 class Person:
@@ -139,7 +136,7 @@ class TestPasswords:
         assert await person.tries(PASSWORD, Origin(None, "2001:db8:0:1::1")) == "in"
 
     async def test_one_address_and_many_accounts(self, verifier: Verifier, person: Person) -> None:
-        await asyncio.gather(*(add_user(username=f"user{n}", password=QUICK_HASH) for n in range(10)))
+        await asyncio.gather(*(add_user(username=f"user{n}") for n in range(10)))
         guessers = [Person(verifier, person.now, f"user{n}") for n in range(10)]
         for guesser in guessers[:9]:
             assert await guesser.guesses(5) == {"invalid_credentials": 5}
@@ -160,7 +157,9 @@ class TestPasswords:
         assert await person.tries(PASSWORD, HERE) == "1"
         assert await person.tries(PASSWORD, ELSEWHERE) == "in"
 
-    async def test_who_is_turned_away_for_want_of_a_thread_has_not_failed(self, person: Person) -> None:
+    async def test_who_is_turned_away_for_want_of_a_thread_has_not_failed(
+        self, costly_passwords: None, person: Person
+    ) -> None:
         busy = [asyncio.ensure_future(person.verifier.passwords.hash("x")) for _ in range(THREADS + MAX_WAITING)]
         await asyncio.sleep(0)
 

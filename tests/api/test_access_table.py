@@ -3,6 +3,7 @@
 The object is a ticket of `customer`'s, or `customer`'s account. After each refusal nothing may have changed.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -220,7 +221,7 @@ async def everything() -> list[list[StoredRow]]:
     names = [Ticket.Settings.name, Event.Settings.name, IdempotencyRow.Settings.name]
     names += ["users", "sessions", "api_keys", "security_policy", "spent_tokens", "password_resets"]
     names += [NotificationPreferences.Settings.name, Suppression.Settings.name]
-    return [await database[name].find().sort("_id", 1).to_list() for name in names]
+    return await asyncio.gather(*(database[name].find().sort("_id", 1).to_list() for name in names))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,7 +231,7 @@ async def test_each_caller_is_answered_as_the_table_says(callers: Callers, row: 
     if "/analytics/" in row.operation:
         await fill_up()
     expected = row.answers[KINDS.index(kind)]
-    before = await everything()
+    before = None if isinstance(expected, int) else await everything()
 
     answer = await send(callers.by_kind()[kind], row, objects)
 

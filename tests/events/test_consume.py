@@ -41,7 +41,7 @@ from tests.live import DEADLINE_S, eventually
 class TestOrder:
     async def test_what_is_there_and_what_comes_is_handled_once(self, consumers: Consumers) -> None:
         there = await add_events(5)
-        consumers.start(noting())
+        await consumers.start_at_the_log(noting())
         assert await handled(5) == there
         coming = await add_events(5)
 
@@ -115,8 +115,7 @@ class TestFailure:
                     has_failed_often.set()
                 raise LookupError
 
-        consumers.start(handle)
-        await handled(1)
+        await consumers.start_at_the_log(handle)
         at = await place()
         bad = await add_events(1)
         await asyncio.wait_for(has_failed_often.wait(), DEADLINE_S)
@@ -231,6 +230,7 @@ class TestLease:
     async def test_of_two_one_works(self, consumers: Consumers) -> None:
         events = await add_events(1)
         one, other = consumers.start(noting("one")), consumers.start(noting("other"))
+        await until(is_at_the_log)
         assert await handled(1) == events
         for number in range(2, 11):
             events += await add_events(1)
@@ -305,7 +305,7 @@ class TestLease:
         monkeypatch.setattr("app.events.consume.LEASE_S", 0.5)
         events = await add_events(1)
         one = consumers.start(noting("one"), reader=stalling)
-        await handled(1)
+        await until(is_at_the_log)
         stalling.is_to_stall = True
         events += await add_events(2)
         await asyncio.wait_for(stalling.has_stalled.wait(), DEADLINE_S)

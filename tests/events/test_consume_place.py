@@ -76,7 +76,7 @@ class TestBeginning:
         await consumers.end(one)
         assert await noted() == events[:4]
         assert (await consumer_row())["rereading"] == events[3]
-        consumers.start(noting("other"))
+        await consumers.start_at_the_log(noting("other"))
 
         events += await add_events(1)
         assert await handled(10) == events

@@ -17,8 +17,9 @@ from app.platform.mongo import collection_of
 from app.platform.wire import Row
 
 PASSWORD = "correct horse battery staple"
-# Made with 12 rounds, as all are.
-PASSWORD_HASH = "$2b$12$qovMNyQS48dAlQxHhgvvOeXcFN8xB4Q1pAI4Vf/Mmfpy8LLAxIiNO"
+# Made with 4 rounds, which cost nothing to check; and as the service makes them, for tests of what that costs.
+PASSWORD_HASH = "$2b$04$IhwQhoCjB6Koop9Zh/M.JuyRRRUvRww.q3RNEAO.vodLS5TKeWnay"
+COSTLY_HASH = "$2b$12$qovMNyQS48dAlQxHhgvvOeXcFN8xB4Q1pAI4Vf/Mmfpy8LLAxIiNO"
 _serial = count(1)
 
 

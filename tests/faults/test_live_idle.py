@@ -22,7 +22,8 @@ SOCKETS = 400
 MAX_BYTES_EACH = 40 * 1024
 AT_ONCE = 20
 OPEN_SOCKETS = 'event_streams{door="websocket"}'
-PING_S = 0.5
+# How often they are asked, and how long they have to answer: a healthy one on a busy machine, too.
+PING_S, PONG_S = 0.5, 3.0
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def many_files() -> Iterator[None]:
 def pinging(mongod: Mongod, rows: Rows, tmp_path: Path) -> Iterator[Service]:
     """The service, asking more often whether its clients live."""
     service = Service(mongod.uri(rows.name), tmp_path / "service.log")
-    service.arguments += ["--ws-ping-interval", str(PING_S), "--ws-ping-timeout", str(PING_S)]
+    service.arguments += ["--ws-ping-interval", str(PING_S), "--ws-ping-timeout", str(PONG_S)]
     with running(service):
         yield service
 

@@ -20,8 +20,9 @@ TICKETS = 100
 # So that not so many events fill the buffers between the two and the ring behind them.
 DESCRIPTION = "The tray is empty. " * 100
 ROUNDS = 30
-WARM_UP_ROUNDS = 10
-# Once the process has done the same before.
+# So many that the process has all the past in memory that it ever keeps: 2,000 events.
+WARM_UP_ROUNDS = 25
+# Once that is there.
 MAX_GROWTH_BYTES = 20_000_000
 CUT_OFF = f'event_streams_ended_total{{code="{CloseCode.TOO_MUCH.value}"}}'
 
