@@ -237,7 +237,7 @@ class TestPool:
 
         def hashed(*_: object) -> bytes:
             seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-            return PASSWORD_HASH.encode()
+            return COSTLY_HASH.encode()
 
         monkeypatch.setattr(bcrypt, "hashpw", hashed)
         await pool.hash(PASSWORD)
