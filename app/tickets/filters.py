@@ -13,7 +13,7 @@ from app.platform.openapi import PAGE_PARAMETERS, query_parameter
 from app.platform.paging import Order, PageQuery, parse_limit, wrong_parameters
 from app.platform.wire import Row
 
-from .documents import MOST_TELLING, SORTS
+from .documents import FEW_VALUES, FILTERS, SORTS
 from .lifecycle import Priority, Status, WaitingOn
 from .policy import visible_to
 from .schemas import MAX_TAG
@@ -79,21 +79,28 @@ def parse_query(actor: Actor, given: Mapping[str, str]) -> PageQuery:
     has_range = any(isinstance(condition.get(field), dict) for condition in conditions)
     order = Order(field, sort.startswith("-"), may_be_null=not has_range)
     scope = f"tickets {sort} {filters}"
-    return PageQuery({"$and": conditions}, order, _hint(conditions, order), limit, given.get("cursor"), scope)
+    prefix = _index_prefix(conditions)
+    hint = None if prefix is None else [*((name, 1) for name in prefix), (order.field, 1), ("_id", 1)]
+    return PageQuery({"$and": conditions}, order, hint, limit, given.get("cursor"), scope)
 
 
-def _hint(conditions: list[Row], order: Order) -> list[tuple[str, int]] | None:
-    """The index to read, which gives the order too; None where only the planner can say.
+def _index_prefix(conditions: list[Row]) -> tuple[str, ...] | None:
+    """The fields before the order in the index to read, which gives the order too; None: only the planner can say.
 
-    Left to itself the planner would, for a range of one time and the order of another, gather and sort in memory.
+    Adds the conditions that make the index give it. Left to itself the planner would, for a range of one time and the
+    order of another, gather and sort in memory.
     """
     if any("$text" in condition or "$or" in condition for condition in conditions):
         return None
     equal = {name for condition in conditions for name, value in condition.items() if not isinstance(value, dict)}
     if {"waitingOn": None} in conditions:
         equal.remove("waitingOn")
-    prefix = [(name, 1) for name in MOST_TELLING if name in equal][:1]
-    return [*prefix, (order.field, 1), ("_id", 1)]
+    for names in FILTERS:
+        missing = [name for name in names if name not in equal]
+        if len(missing) < len(names) and FEW_VALUES.keys() >= set(missing):
+            conditions += [{name: {"$in": FEW_VALUES[name]}} for name in missing]
+            return names
+    return ()
 
 
 def _one_of(field: str, values: type[Status | Priority]) -> Callable[[str, Actor], Row]:

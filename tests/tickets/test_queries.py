@@ -1,5 +1,6 @@
 """Reading tickets: filters, orders, pages, and the indexes under them."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from app.platform.mongo import collection_of
 from app.platform.wire import Row, instant
 from app.tickets.documents import Ticket
 from app.tickets.filters import SORT_VALUES
+from app.tickets.lifecycle import Priority, Status
 from tests.callers import Caller
 from tests.factories.tickets import add_tickets, open_ticket, ticket_row
 
@@ -56,6 +58,26 @@ class TestFilters:
         await add_tickets(wanted, ticket_row(**other), ticket_row(**match, deletedAt=now()))
 
         assert [item["id"] for item in await listed(agent, **parameters)] == [str(wanted["_id"])]
+
+    @pytest.mark.parametrize("sort", ["number", "-number"])
+    async def test_a_list_by_one_field_has_all_values_of_the_other_in_order(self, agent: Caller, sort: str) -> None:
+        """Status and priority share an index, as do assignee and status; the original's rows may lack either."""
+        rows = [
+            ticket_row(status=status, priority=priority, assignedTo=SOMEBODY)
+            for status in (*Status, None)
+            for priority in (*Priority, None)
+        ]
+        numbers = random.Random(sort).sample(range(1, 1_000), len(rows))
+        for row, number in zip(rows, numbers, strict=True):
+            row["number"] = number
+        await add_tickets(*rows)
+        asked = [("status", value) for value in Status] + [("priority", value) for value in Priority]
+
+        for field, value in [*asked, ("assignedTo", SOMEBODY)]:
+            found = await listed(agent, **{field: value, "sort": sort, "limit": 100})
+
+            expected = sorted(row["number"] for row in rows if row[field] == value)
+            assert [item["number"] for item in found] == (expected[::-1] if sort == "-number" else expected)
 
     async def test_me_is_the_caller(self, agent: Caller) -> None:
         mine = await open_ticket(agent, assignedTo=agent.user_id)
