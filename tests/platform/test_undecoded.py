@@ -57,6 +57,7 @@ class Line:
         self._target = (host, port)
         self._writers: list[asyncio.StreamWriter] = []
         self._pumps: set[asyncio.Task[None]] = set()
+        self._lets_in = True
 
     @property
     def port(self) -> int:
@@ -68,13 +69,13 @@ class Line:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.close()
+        self._server.close()
         self.cut()
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     def close(self) -> None:
-        """Lets no more connections in."""
-        self._server.close()
+        """Ends new connections at once: the driver does not clean up behind those that are refused."""
+        self._lets_in = False
 
     def cut(self) -> None:
         """Ends all connections there are."""
@@ -83,6 +84,9 @@ class Line:
         self._writers.clear()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._lets_in:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         self._writers += [writer, far_writer]
         ways = ((reader, far_writer), (far_reader, writer))

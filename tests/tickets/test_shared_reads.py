@@ -6,6 +6,7 @@ from typing import Any
 from bson import ObjectId
 from httpx import AsyncClient
 
+from app.accounts.documents import Session
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
 from app.tickets.documents import Ticket
@@ -67,6 +68,25 @@ class TestRights:
         answers = await asyncio.gather(*(person.get(path) for person, _ in asked))
 
         assert [answer.status_code for answer in answers] == [status for _, status in asked]
+
+    async def test_who_may_not_call_hears_that_and_nothing_of_the_ticket(self, callers: Callers) -> None:
+        """The ticket is read while it is found out whether the session has ended."""
+        ticket = await open_ticket(callers.agent)
+        await collection_of(Session).delete_many({"userId": ObjectId(callers.agent.user_id)})
+
+        for reference in (ticket["id"], str(ticket["number"]), str(ObjectId()), "nonsense"):
+            answer = await callers.agent.get(f"/api/tickets/{reference}")
+
+            assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
+
+    async def test_strangers_cost_the_database_nothing(self, callers: Callers) -> None:
+        ticket = await open_ticket(callers.agent)
+        path = f"/api/tickets/{ticket['id']}"
+        COMMANDS.names.clear()
+
+        for header, status in (("", 401), ("Bearer forged", 403)):
+            assert (await callers.agent.get(path, headers={"Authorization": header})).status_code == status
+        assert COMMANDS.names == []
 
     async def test_an_error_names_each_one_s_own_request(self, agent: Caller) -> None:
         query = f'{{ ticket(id: "{ObjectId()}") {{ id }} }}'
