@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from app.platform.batching import Batcher
 from app.platform.clock import now
 
 from .message import Message, as_email
+
+# Mails that are written to files together.
+AT_ONCE = 100
 
 
 class Undelivered(Exception):
@@ -50,19 +54,28 @@ class FileMailer:
     def __init__(self, directory: Path, sender: str) -> None:
         self._directory = directory
         self._sender = sender
+        # To go to a thread takes longer than to write a mail.
+        self._write: Batcher[tuple[str, bytes], None] = Batcher(self._write_in_thread, at_most=AT_ONCE)
 
     async def send(self, message: Message, delivery_id: str) -> None:
         content = as_email(message, delivery_id, self._sender).as_bytes()
-        await asyncio.to_thread(self._write, f"{now():%Y%m%dT%H%M%S.%f}-{delivery_id}.eml", content)
+        await self._write((f"{now():%Y%m%dT%H%M%S.%f}-{delivery_id}.eml", content))
 
-    def _write(self, name: str, content: bytes) -> None:
+    async def _write_in_thread(self, mails: list[tuple[str, bytes]]) -> list[Exception | None]:
+        return await asyncio.to_thread(self._write_all, mails)
+
+    def _write_all(self, mails: list[tuple[str, bytes]]) -> list[Exception | None]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self._directory / name
+        return [self._failure_of(self._directory / name, content) for name, content in mails]
+
+    def _failure_of(self, file: Path, content: bytes) -> Exception | None:
+        """What stops the mail from being written whole, or at all; None if nothing does."""
         draft = file.with_suffix(".part")
         try:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:  # noqa: PTH123 - with a mode
                 out.write(content)
             draft.rename(file)
-        except OSError:
+        except OSError as error:
             draft.unlink(missing_ok=True)
-            raise
+            return error
+        return None

@@ -1,5 +1,6 @@
 """Mail as it leaves: what a mail looks like, and where development finds it."""
 
+import asyncio
 import email
 import re
 from email.message import EmailMessage
@@ -127,6 +128,16 @@ class TestFiles:
             await FileMailer(tmp_path, SENDER).send(MESSAGE, ID)
 
         assert files_in(tmp_path) == []
+
+    async def test_of_many_at_once_one_that_can_not_be_written_stops_no_other(self, tmp_path: Path) -> None:
+        mailer = FileMailer(tmp_path, SENDER)
+
+        outcomes = await asyncio.gather(
+            *(mailer.send(MESSAGE, name) for name in (ID, "no/such/directory", ID[::-1])), return_exceptions=True
+        )
+
+        assert [type(outcome) for outcome in outcomes] == [type(None), FileNotFoundError, type(None)]
+        assert {file.stem.partition("-")[2] for file in files_in(tmp_path)} == {ID, ID[::-1]}
 
     async def test_says_when_it_can_not(self, tmp_path: Path) -> None:
         (tmp_path / "mail").touch()
