@@ -1,6 +1,7 @@
 """Which budget each operation is paid from, as one table over the OpenAPI document, and what a refusal looks like."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -41,8 +42,9 @@ QUERY = {"query": "{ me { id } }"}
 
 @pytest.fixture(autouse=True)
 def budgets(app: Started, monkeypatch: pytest.MonkeyPatch) -> Budgets:
-    """Fresh ones, switched on, of which no other test has spent."""
-    fresh = Budgets(Exchange(), is_on=True)
+    """Fresh ones, switched on, of which no other test has spent; in one minute, however the clock goes on."""
+    moment = time.time()
+    fresh = Budgets(Exchange(), is_on=True, clock=lambda: moment)
     monkeypatch.setitem(app.state, "budgets", fresh)
     return fresh
 
