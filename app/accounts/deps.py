@@ -49,31 +49,22 @@ async def current_actor(request: Request) -> Actor:
     Raises `Unauthenticated` without a token, `InvalidToken` for one that is not good, `MfaSetupRequired` for users
     who must set up MFA before anything else.
     """
-    return await actor_with(request, await current_claims(request))
+    return await _actor(request, may_lack_mfa=False)
 
 
 async def enrolling_actor(request: Request) -> Actor:
     """The same, for the few operations that lead to MFA or out again."""
-    return await actor_with(request, await current_claims(request), may_lack_mfa=True)
+    return await _actor(request, may_lack_mfa=True)
 
 
-async def current_claims(request: Request) -> AccessClaims:
-    """Who the request says it comes from, by a good token; `actor_with` tells whether they may still come.
-
-    Raises `Unauthenticated`, `InvalidToken`.
-    """
-    claims = await charged(request, _claims(request, now()))
+async def _actor(request: Request, *, may_lack_mfa: bool) -> Actor:
+    moment = now()
+    claims = await charged(request, _claims(request, moment))
     budgets: Budgets = request.state.budgets
     budgets.hold_place(request, claims.user_id)
-    request.state.claims = claims
-    return claims
-
-
-async def actor_with(request: Request, claims: AccessClaims, *, may_lack_mfa: bool = False) -> Actor:
-    """Whoever the claims stand for. Raises `InvalidToken`, `MfaSetupRequired`."""
-    moment = now()
     actor = await actor_of(claims, moment, may_lack_mfa=may_lack_mfa)
     await note_use(actor, moment)
+    request.state.claims = claims
     request.state.actor = actor
     return actor
 
@@ -145,7 +136,6 @@ def object_id(text: str) -> ObjectId:
 UserReference = Annotated[str, Path(alias="userId", description="The user's id", examples=[USER_EXAMPLE["id"]])]
 Anonymous = Depends(anonymous)
 CurrentActor = Annotated[Actor, Depends(current_actor)]
-CurrentClaims = Annotated[AccessClaims, Depends(current_claims)]
 EnrollingActor = Annotated[Actor, Depends(enrolling_actor)]
 TheTokens = Annotated[Tokens, Depends(_tokens)]
 ThePasswords = Annotated[PasswordPool, Depends(_passwords)]

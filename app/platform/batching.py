@@ -31,15 +31,11 @@ class Batcher(Generic[Item, Result]):
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
-        return await self.begin(item)
-
-    def begin(self, item: Item) -> "asyncio.Future[Result]":
-        """The answer to come, for who has something else to wait for, too; cancelled by who no longer wants it."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._working is None:
             self._working = asyncio.create_task(self._work())
-        return future
+        return await future
 
     async def _work(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """Reading tickets: always through what the caller may see."""
 
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -27,27 +27,10 @@ LIST_BYTES = 8 * 1024 * 1024
 
 async def get_ticket(actor: Actor, reference: str) -> Row:
     """The stored ticket by its id or number. Raises `NotFound`, also for one that the actor may not know of."""
-    return _shown(actor, await get_any_ticket(reference))
-
-
-def _shown(actor: Actor, row: Row | None) -> Row:
-    if row is None or not may_see(actor, row):
+    row = await get_any_ticket(reference)
+    if not may_see(actor, row):
         raise NotFound
     return row
-
-
-async def get_ticket_of(caller: Awaitable[Actor], reference: str) -> Row:
-    """The same while it is being found out who calls: one wait for two answers. Raises what `caller` raises, first."""
-    if not ObjectId.is_valid(reference):
-        return await get_ticket(await caller, reference)
-    reading = _ticket_by_id.begin(ObjectId(reference))
-    try:
-        actor = await caller
-    except BaseException:
-        if not reading.cancel():
-            reading.exception()  # so that nobody reports it as never seen
-        raise
-    return _shown(actor, await reading)
 
 
 async def get_tickets(actor: Actor, ids: list[ObjectId]) -> dict[ObjectId, Row]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from app.accounts.deps import SIGNED_OUT, CurrentActor, CurrentClaims, TheIdempotency, actor_with
+from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency
 from app.platform.clock import now
 from app.platform.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.platform.etags import IfMatch, etag, is_unchanged
@@ -18,7 +18,7 @@ from app.platform.wire import Row
 from .commands import Outcome, change_ticket, change_tickets, delete_ticket, open_ticket, restore_ticket
 from .errors import IllegalTransition, NotDeleted, NotEditable, ReopenWindowOver, RestoreWindowOver
 from .filters import LIST_PARAMETERS
-from .queries import get_ticket_of, list_tickets_encoded, ticket_history
+from .queries import get_ticket, list_tickets_encoded, ticket_history
 from .schemas import (
     EVENT_EXAMPLE,
     TICKET_EXAMPLE,
@@ -113,9 +113,9 @@ async def update_tickets_route(request: Request, actor: CurrentActor, idempotenc
         request_headers=["If-None-Match"],
     ),
 )
-async def get_ticket_route(ticket_id: TicketReference, request: Request, claims: CurrentClaims) -> Response:
+async def get_ticket_route(ticket_id: TicketReference, request: Request, actor: CurrentActor) -> Response:
     """One ticket, by its id or its number."""
-    ticket = ticket_out(await get_ticket_of(actor_with(request, claims), ticket_id))
+    ticket = ticket_out(await get_ticket(actor, ticket_id))
     headers = {"ETag": etag(ticket["version"])}
     if is_unchanged(request, ticket["version"]):
         return Response(status_code=304, headers=headers)

@@ -126,18 +126,6 @@ class TestBatcher:
         with pytest.raises(asyncio.CancelledError):
             await gone
 
-    async def test_an_answer_can_be_asked_for_now_and_awaited_or_given_up_later(self) -> None:
-        work = Work()
-        batch = Batcher(work, at_most=10)
-        first, second, third = (batch.begin(item) for item in (1, 2, 3))
-        second.cancel()
-        await turns()
-        assert work.batches == [[1, 3]]
-
-        work.gate.release()
-
-        assert (await third, await first) == (30, 10)
-
     async def test_who_is_cancelled_later_takes_nothing_from_the_others(self) -> None:
         work = Work()
         batch = Batcher(work, at_most=10)

@@ -48,13 +48,13 @@ class Service:
         raise AssertionError(self.errors())
 
     def status_of(self, path: str) -> int:
-        with urllib.request.urlopen(self.address + path, timeout=PATIENCE_S) as answer:  # noqa: S310 - the address is our own
+        with urllib.request.urlopen(self.address + path, timeout=5) as answer:  # noqa: S310 - the address is our own
             return int(answer.status)
 
     def post(self, path: str, body: dict[str, str]) -> int:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.address + path, json.dumps(body).encode(), headers)  # noqa: S310 - ours
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - the same
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - the same
             return int(answer.status)
 
     def end_by(self, number: signal.Signals) -> int:

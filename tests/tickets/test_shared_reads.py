@@ -70,7 +70,6 @@ class TestRights:
         assert [answer.status_code for answer in answers] == [status for _, status in asked]
 
     async def test_who_may_not_call_hears_that_and_nothing_of_the_ticket(self, callers: Callers) -> None:
-        """The ticket is read while it is found out whether the session has ended."""
         ticket = await open_ticket(callers.agent)
         await collection_of(Session).delete_many({"userId": ObjectId(callers.agent.user_id)})
 
