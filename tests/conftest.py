@@ -30,6 +30,7 @@ from app.lifespan import DOCUMENTS, renderer_of
 from app.main import create_app
 from app.platform.embedded import EmbeddedMongod
 from app.platform.mongo import collection_of
+from app.platform.sequence import AHEAD
 from app.platform.wire import Row
 from app.realtime.hub import Hub
 from app.settings import Settings
@@ -208,6 +209,7 @@ def knows(hub: Hub, event_id: ObjectId) -> bool:
 @pytest.fixture
 async def database(app: ASGIApp) -> None:
     """An empty database with all indexes."""
+    AHEAD.clear()
     first, *others = (collection_of(model) for model in DOCUMENTS)
 
     def name_of(collection: AsyncCollection[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ Whatever is done for a caller begins after they asked, so nobody is answered fro
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -14,9 +15,16 @@ from pymongo.errors import ConnectionFailure
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# So few are never parted.
+FEW = 8
+
 
 class Batcher(Generic[Item, Result]):
-    """Hands all that came while its last batch was under way to `run` as the next one; one batch at a time.
+    """Hands what came while its last batch was under way to `run` as the next one; one batch at a time.
+
+    Where callers come back as soon as they are answered, it takes no more than half of them all at a time: those of the
+    last batch are then heard and answered while the next one is with the database. Left to themselves they would stay
+    parted as they first happened to be, two and thirty, and everybody would wait for the thirty.
 
     `run` answers one result per item, in their order; an `Exception` among them is raised to that caller alone. What
     `run` itself raises is raised to all callers of the batch. When a whole batch finds the database away, those behind
@@ -27,6 +35,7 @@ class Batcher(Generic[Item, Result]):
     def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], *, at_most: int) -> None:
         self._run = run
         self._at_most = at_most
+        self._last = 0
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -43,10 +52,14 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(batch)
         finally:
             self._working = None
+            self._last = 0
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         present = [member for member in self._waiting if not member[1].done()]
-        batch, self._waiting = present[: self._at_most], present[self._at_most :]
+        half = math.ceil((len(present) + self._last) / 2) if self._last else len(present)
+        size = min(max(half, FEW), self._at_most)
+        batch, self._waiting = present[:size], present[size:]
+        self._last = len(batch)
         return batch
 
     async def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:

@@ -70,8 +70,12 @@ def configure_logging(level: str) -> None:
         # The level asked for goes for it, too; but DEBUG tells the headers and messages of WebSockets, tokens too.
         logging.getLogger(name).setLevel(logging.INFO if level == "DEBUG" else logging.NOTSET)
     logging.getLogger("uvicorn.error").addFilter(_NO_HANDSHAKES)
-    # Its lines would hold query strings, and with them one-time tickets; ours don't.
-    logging.getLogger("uvicorn.access").disabled = True
+    # Its lines would hold query strings, and with them one-time tickets; ours don't. Where nobody hears them, uvicorn
+    # doesn't gather what they say either.
+    access = logging.getLogger("uvicorn.access")
+    access.disabled = True
+    access.handlers.clear()
+    access.propagate = False
     # The driver logs each failed heartbeat with a traceback at INFO and below; the outage is logged once, by us.
     logging.getLogger("pymongo").setLevel(logging.WARNING)
     # And what meets a dead server in its own background, where nobody waits for it, with a traceback at ERROR.

@@ -19,6 +19,7 @@ from .errors import AppError, BodyTooLarge, DatabaseUnavailable, InternalError
 from .http import PROBLEM_JSON, problem_body
 from .log import log_fields, request_id_var
 from .metrics import REQUEST_SECONDS, REQUESTS_IN_PROGRESS
+from .onewrite import HeldHead, cycle_of
 
 logger = logging.getLogger("app.access")
 
@@ -63,7 +64,7 @@ class RequestScope:
             return
         # For an answer without end that nobody reads: ASGI has no word for breaking off.
         scope["state"]["transport"] = getattr(getattr(receive, "__self__", None), "transport", None)
-        exchange = _Exchange(send, scope)
+        exchange = _Exchange(receive, send, scope)
         try:
             REQUESTS_IN_PROGRESS.inc()
             await self.app(scope, receive, exchange.send)
@@ -83,7 +84,9 @@ class RequestScope:
 class _Exchange:
     """The answer on its way out: adds the headers that all answers have and remembers the status."""
 
-    def __init__(self, send: Send, scope: Scope) -> None:
+    def __init__(self, receive: Receive, send: Send, scope: Scope) -> None:
+        self._cycle = cycle_of(receive)
+        self._head: HeldHead | None = None
         self._send = send
         self._state = scope["state"]
         is_encrypted = scope.get("scheme") == "https"
@@ -100,7 +103,13 @@ class _Exchange:
             if standing := self._state.get("standing"):
                 headers += [(name.lower().encode(), value.encode()) for name, value in standing.headers().items()]
             message["headers"] = headers
+            self._head = HeldHead(self._cycle) if self._cycle else None
+            await self._send(message)
+            return
         await self._send(message)
+        if self._head is not None:
+            self._head.release()
+            self._head = None
 
     async def fail(self, scope: Scope) -> None:
         if self.status:  # the answer has begun; all that is left is to break it off

@@ -63,6 +63,27 @@ class TestBatcher:
         assert await asyncio.gather(*(batch(item) for item in range(5))) == [0, 10, 20, 30, 40]
         assert work.batches == [[0, 1], [2, 3], [4]]
 
+    async def test_callers_who_come_back_at_once_are_soon_two_halves(self) -> None:
+        sizes: list[int] = []
+
+        async def work(items: list[int]) -> list[int]:
+            sizes.append(len(items))
+            await turns()
+            return items
+
+        batch = Batcher(work, at_most=100)
+
+        async def caller() -> None:
+            for _ in range(10):
+                await batch(1)
+
+        first = [asyncio.create_task(caller()) for _ in range(2)]
+        await turns(2)
+        await asyncio.gather(*first, *(caller() for _ in range(30)))
+
+        assert sizes[:2] == [2, 16]
+        assert set(sizes[4:-4]) == {16}
+
     async def test_an_error_of_one_is_that_one_s_alone(self) -> None:
         work = Work(lambda item: ValueError("no") if item == 2 else item)
         batch = Batcher(work, at_most=10)
