@@ -258,7 +258,7 @@ def test_a_token_is_replaced_before_it_expires(follow: Follow, changes: Changes,
 
 
 def test_a_token_that_expired_unnoticed(follow: Follow, changes: Changes, rows: Rows) -> None:
-    clients = follow(Role.AGENT, lambda who: [lived(rows, who, 2, told_s=3_600)])
+    clients = follow(Role.AGENT, lambda who: [lived(rows, who, 5, told_s=3_600)])
     wait_until(lambda: [codes for codes, _ in lives(clients)] == [[UNAUTHENTICATED]] * len(clients))
     settle(clients, changes)
 
