@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from app.events.consume import ConsumerRow
 from app.platform.errors import Conflict
-from app.platform.mongo import DUPLICATE_KEY, collection_of, heed_cancellation, transaction
+from app.platform.mongo import DUPLICATE_KEY, at_one_instant, collection_of, heed_cancellation, transaction
 from app.platform.wire import Row
 from app.tickets.queries import read_all_tickets
 
@@ -123,13 +123,15 @@ async def backfill(at_most: int) -> bool:
 
 async def _find_out(last: ObjectId | None, at_most: int) -> list[Change]:
     """The next tickets, as of one instant."""
-    client = collection_of(StatsProgress).database.client
-    async with client.start_session(snapshot=True) as session:
+
+    async def body(session: AsyncClientSession) -> list[Change]:
         tickets = await read_all_tickets(last, FIELDS, session, limit=at_most)
         ids = [ticket["_id"] for ticket in tickets]
         counted = await counted_facts(ids, session)
         histories = await read_histories(ids, session)
         return [(counted.get(row["_id"]), replay(row, histories.get(row["_id"], []))) for row in tickets]
+
+    return await at_one_instant(StatsProgress, body)
 
 
 def _fitting(changes: list[Change]) -> tuple[list[Change], Sums]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.platform.clock import now
-from app.platform.mongo import collection_of
+from app.platform.mongo import at_one_instant, collection_of
 from app.platform.wire import Row
 from app.tickets.queries import read_all_tickets
 
@@ -49,18 +49,20 @@ async def compare(detailed: int) -> Comparison:
     Right also beside a service at work: as of one instant, and of each ticket as far as it was counted then. A ticket
     that was never counted is missing from the sums, unless it is only just new.
     """
-    client = collection_of(StatsCell).database.client
-    async with client.start_session(snapshot=True) as session:
+
+    async def body(session: AsyncClientSession) -> Comparison:
         wrong = await _find_wrong(session)
         cells = wrong[:detailed]
         recounted = await _recount(set(cells), session) if cells else {}
         stored = {cell: amounts async for cell, amounts in _stored(session, cells)} if cells else {}
-    differences = [
-        Difference(cell, path, stored.get(cell, {}).get(path, 0), recounted.get(cell, {}).get(path, 0))
-        for cell in cells
-        for path in sorted({**recounted.get(cell, {}), **stored.get(cell, {})})
-    ]
-    return Comparison(len(wrong), [one for one in differences if one.stored != one.recounted])
+        differences = [
+            Difference(cell, path, stored.get(cell, {}).get(path, 0), recounted.get(cell, {}).get(path, 0))
+            for cell in cells
+            for path in sorted({**recounted.get(cell, {}), **stored.get(cell, {})})
+        ]
+        return Comparison(len(wrong), [one for one in differences if one.stored != one.recounted])
+
+    return await at_one_instant(StatsCell, body)
 
 
 async def _find_wrong(session: AsyncClientSession) -> list[Cell]:

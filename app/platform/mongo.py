@@ -1,4 +1,4 @@
-"""The MongoDB client, the building of indexes and the one place that runs transactions."""
+"""The MongoDB client, the building of indexes and the one place that runs transactions and reads of one instant."""
 
 import asyncio
 import logging
@@ -42,6 +42,7 @@ INDEX_BUILD_S = 3_600
 MAX_ATTEMPTS = 12
 DUPLICATE_KEY = 11_000
 WRITE_CONFLICT = 112
+SNAPSHOT_UNAVAILABLE = 246
 _INDEX_EXISTS_OTHERWISE = (85, 86)
 
 
@@ -143,6 +144,25 @@ async def transaction(model: type[Document], body: Callable[[AsyncClientSession]
             TRANSACTION_RETRIES.inc()
             await asyncio.sleep(random.uniform(0, 0.001 * 2**attempt))  # noqa: S311 - jitter, not a secret
             attempt += 1
+
+
+async def at_one_instant(model: type[Document], body: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
+    """Runs `body`, whose reads in its session all see the database as of one instant, and answers what it returns.
+
+    `body` may run several times: no collection can be read as of an instant before it was made or changed otherwise,
+    and just after that the server may still choose such an instant.
+    """
+    client = collection_of(model).database.client
+    attempt = 1
+    while True:
+        async with client.start_session(snapshot=True) as session:
+            try:
+                return await body(session)
+            except OperationFailure as error:
+                if error.code != SNAPSHOT_UNAVAILABLE or attempt == MAX_ATTEMPTS:
+                    raise
+        await asyncio.sleep(0.001 * 2**attempt)
+        attempt += 1
 
 
 async def _run_once(session: AsyncClientSession, body: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:

@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from app.accounts.documents import User
-from app.platform.mongo import _build_indexes, collection_of, connect, ping, transaction
+from app.platform.mongo import _build_indexes, at_one_instant, collection_of, connect, ping, transaction
 from app.platform.wire import Row
 from tests.conftest import SECRET
 from tests.factories.accounts import PASSWORD
@@ -132,6 +132,53 @@ class TestTransaction:
 
         with pytest.raises(OperationFailure):
             await transaction(User, body)
+
+        assert calls == 1
+
+
+@pytest.mark.usefixtures("database")
+class TestAtOneInstant:
+    async def test_reads_see_one_moment(self) -> None:
+        users = collection_of(User)
+        await users.insert_one({"username": "before"})
+
+        async def body(session: AsyncClientSession) -> tuple[int, int]:
+            first = await users.count_documents({}, session=session)
+            await users.insert_one({"username": "meanwhile"})
+            return first, await users.count_documents({}, session=session)
+
+        assert await at_one_instant(User, body) == (1, 1)
+        assert await users.count_documents({}) == 2
+
+    async def test_an_instant_before_a_collection_was_made_is_given_up(self) -> None:
+        users = collection_of(User)
+        made = users.database["made_meanwhile"]
+        calls = 0
+
+        async def body(session: AsyncClientSession) -> int:
+            nonlocal calls
+            calls += 1
+            await users.count_documents({}, session=session)
+            if calls == 1:
+                await made.insert_one({})
+            return await made.count_documents({}, session=session)
+
+        try:
+            assert await at_one_instant(User, body) == 1
+        finally:
+            await made.drop()
+        assert calls > 1
+
+    async def test_an_error_that_would_come_again_is_not_tried_again(self) -> None:
+        calls = 0
+
+        async def body(session: AsyncClientSession) -> None:
+            nonlocal calls
+            calls += 1
+            await collection_of(User).find_one({"$nonsense": 1}, session=session)
+
+        with pytest.raises(OperationFailure):
+            await at_one_instant(User, body)
 
         assert calls == 1
 
