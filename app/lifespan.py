@@ -45,14 +45,14 @@ from app.platform.log import configure_logging
 from app.platform.mongo import connect, prepare
 from app.platform.ratelimit import Budgets
 from app.platform.secretbox import SecretBox
-from app.platform.sequence import Counter
+from app.platform.sequence import Counter, adopt_numbers
 from app.platform.shares import Exchange, ShareRow
 from app.platform.wire import Row
 from app.realtime.documents import UsedTicket
 from app.realtime.hub import Hub
 from app.realtime.relay import WATCHED, relay
 from app.settings import Settings
-from app.tickets.commands import adopt_numbers
+from app.tickets.commands import NUMBERS
 from app.tickets.documents import Ticket
 
 logger = logging.getLogger(__name__)
@@ -263,7 +263,7 @@ async def _prepare(
     while True:
         try:
             await prepare(database.handle, DOCUMENTS)
-            await adopt_numbers()
+            await adopt_numbers(NUMBERS, Ticket)
             await _open_first_admin(settings, passwords)
             for name in (projector.CONSUMER, NOTIFICATIONS):
                 await begin_at_end(name, events)

@@ -17,15 +17,18 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
 from .batching import Batcher
+from .errors import Conflict
 from .idempotency import IdempotencyRow, Once, remember_all
 from .mongo import DUPLICATE_KEY, WRITE_CONFLICT, collection_of, transaction
-from .sequence import next_numbers
+from .sequence import adopt_numbers, next_numbers
 from .wire import Row
 
 Result = TypeVar("Result")
 
 # As many changes in one transaction; their size is bounded by what requests may hold.
 AT_MOST = 100
+# How often a change gets other numbers, when somebody else has the first.
+NUMBERINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ class _Change(Generic[Result]):
 async def commit(writes: list[Insert | Update], *, once: Once[Result] | None = None, result: Result) -> Result:
     """Writes everything, and the answer to a keyed request with it, in one transaction; durable on return.
 
-    Raises `StaleWrite`, pymongo's `DuplicateKeyError`, or what `Once.remember` raises; then nothing was written.
+    Raises `StaleWrite`, `Conflict`, pymongo's `DuplicateKeyError` or what `Once.remember` raises; then nothing was
+    written.
     """
     if not writes and once is None:
         return result
@@ -129,8 +133,6 @@ class _Collision(Exception):
 
 
 async def _commit(changes: Sequence[_Change[Any]], *, is_alone: bool) -> None:
-    await _give_numbers(changes)
-
     async def body(session: AsyncClientSession) -> None:
         try:
             await _write(changes, session)
@@ -139,7 +141,15 @@ async def _commit(changes: Sequence[_Change[Any]], *, is_alone: bool) -> None:
                 raise _Collision from None
             raise
 
-    await transaction(IdempotencyRow, body)
+    for _ in range(NUMBERINGS):
+        await _give_numbers(changes)
+        try:
+            return await transaction(IdempotencyRow, body)
+        except DuplicateKeyError as error:
+            if not is_alone or (error.details or {}).get("keyPattern") != {"number": 1}:
+                raise
+        await _take_back_numbers(changes)
+    raise Conflict
 
 
 async def _give_numbers(changes: Iterable[_Change[Any]]) -> None:
@@ -152,6 +162,15 @@ async def _give_numbers(changes: Iterable[_Change[Any]]) -> None:
     for name, rows in waiting.items():
         for row, number in zip(rows, await next_numbers(name, len(rows)), strict=True):
             row["number"] = number
+
+
+async def _take_back_numbers(changes: Iterable[_Change[Any]]) -> None:
+    """Someone else has one of them: the server died between the counter's step and the use of its numbers."""
+    for change in changes:
+        for write in change.writes:
+            if isinstance(write, Insert) and write.numbered_by:
+                write.row["number"] = None
+                await adopt_numbers(write.numbered_by, write.model)
 
 
 async def _write(changes: Sequence[_Change[Any]], session: AsyncClientSession) -> None:

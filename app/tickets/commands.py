@@ -22,8 +22,6 @@ from app.platform.commit import Insert, StaleWrite, Update, commit
 from app.platform.errors import AppError, Conflict, NotFound
 from app.platform.etags import IfMatch
 from app.platform.idempotency import Once
-from app.platform.mongo import collection_of
-from app.platform.sequence import raise_to
 from app.platform.wire import JsonObject, Row
 
 from .changes import Plan, complete, plan_change, plan_deletion, plan_restoration
@@ -168,13 +166,6 @@ async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: O
         except StaleWrite:
             await _pause(attempt)
     raise Conflict
-
-
-async def adopt_numbers() -> None:
-    """Raises the counter over every number in use, in case it was lost while the tickets were kept."""
-    newest = await collection_of(Ticket).find_one({"number": {"$gt": 0}}, {"number": 1}, sort=[("number", -1)])
-    if newest is not None:
-        await raise_to(NUMBERS, newest["number"])
 
 
 async def _pause(attempt: int) -> None:

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from app.accounts.documents import User
 from app.platform.mongo import collection_of
-from app.platform.sequence import AHEAD, MANY, Counter, next_numbers, raise_to
+from app.platform.sequence import AHEAD, MANY, Counter, adopt_numbers, next_numbers
 from tests.conftest import COMMANDS
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -72,9 +73,17 @@ async def test_two_processes_never_give_the_same() -> None:
     assert len(set(given)) == len(given)
 
 
-async def test_none_from_below_a_raised_floor() -> None:
+async def test_none_from_below_what_is_in_use() -> None:
     await take_many()
     await next_numbers(NAME, 1)
-    await raise_to(NAME, 1_000)
+    await collection_of(User).insert_many([{"username": str(number), "number": number} for number in (7, 1_000, None)])
+    await adopt_numbers(NAME, User)
 
     assert await next_numbers(NAME, 1) == [1_001]
+
+
+async def test_nothing_in_use_raises_nothing() -> None:
+    await next_numbers(NAME, 3)
+    await adopt_numbers(NAME, User)
+
+    assert await next_numbers(NAME, 1) == [4]

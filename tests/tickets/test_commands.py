@@ -1,5 +1,6 @@
 """Opening, changing, deleting and restoring tickets: over REST, on a real database."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from app.accounts.roles import Role
 from app.events.log import Event
 from app.platform.clock import now
 from app.platform.mongo import collection_of
+from app.platform.sequence import Counter
+from app.tickets.commands import NUMBERS
 from app.tickets.documents import Ticket
 from tests.callers import Caller, Callers
 from tests.factories.accounts import add_user
@@ -56,6 +59,21 @@ class TestOpenTicket:
         numbers = [(await open_ticket(customer))["number"] for _ in range(3)]
 
         assert numbers == sorted(set(numbers))
+
+    @pytest.mark.parametrize("at_once", [1, 12])
+    async def test_steps_of_the_counter_that_a_dying_database_lost_are_made_again(
+        self, customer: Caller, at_once: int
+    ) -> None:
+        numbers = [(await open_ticket(customer))["number"] for _ in range(5)]
+        await collection_of(Counter).update_one({"_id": NUMBERS}, {"$set": {"value": numbers[1]}})
+
+        again = await asyncio.gather(*(open_ticket(customer) for _ in range(at_once)))
+
+        given = [ticket["number"] for ticket in again]
+        assert len({*numbers, *given}) == 5 + at_once
+        assert min(given) > numbers[-1]
+        for ticket in again:
+            assert (await events_of(ticket["id"]))[0]["ticket"]["number"] == ticket["number"]
 
     async def test_an_agent_opens_for_another(self, agent: Caller, customer: Caller) -> None:
         ticket = await open_ticket(agent, requester=customer.user_id, assignedTo=agent.user_id)
