@@ -1,9 +1,9 @@
 """Reads that many ask for at once, and answers that are given again only while they are provably current.
 
 The server says with `hello` when it last wrote anything, whoever asked for it: a process of ours, another program, a
-person at a shell. An answer that was read after one such word is true as long as the next word is the same. One `hello`
-serves all who ask at the same time, so a list that many look at costs the database next to nothing while it is quiet,
-and what it always cost while it is not.
+person at a shell. An answer that was read after one such word is true as long as the next word is the same; while the
+majority lacks the last write, there is no such word. One `hello` serves all who ask at the same time, so a list that
+many look at costs the database next to nothing while it is quiet, and what it always cost while it is not.
 """
 
 from collections.abc import Awaitable, Callable, Hashable
@@ -71,5 +71,8 @@ class SharedReads(Generic[Answer]):
             hello = await database.command("hello")
         except PyMongoError:
             return [None] * len(askers)
-        # Another primary may have written something else at the same place: its term is in it.
-        return [hello.get("lastWrite", {}).get("opTime")] * len(askers)
+        # Another primary may have written something else at the same place: its term is in it. While the majority lacks
+        # the last write, one with an earlier place may still be on its way; it would come without a new word.
+        written = hello.get("lastWrite", {})
+        last = written.get("opTime")
+        return [last if last == written.get("majorityOpTime") else None] * len(askers)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from pymongo import AsyncMongoClient, ReadPreference
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.errors import ConnectionFailure
 
 from app.accounts.documents import User
@@ -99,6 +99,22 @@ class TestSharedReads:
 
         await asyncio.gather(write(), *(look() for _ in range(8)))
         assert await reader.ask() == 60
+
+    async def test_no_word_is_taken_while_an_earlier_write_may_be_on_its_way(self, reader: Reader) -> None:
+        """The majority, which no write is before whose predecessors are not done, lacks the last one for a moment."""
+        users = collection_of(User).with_options(write_concern=WriteConcern(w=1, j=False))
+        database, behind = users.database, 0
+        for _ in range(200):
+            await users.insert_one({"_id": ObjectId(), "username": str(ObjectId())})
+            before = (await database.command("hello"))["lastWrite"]
+            (word,) = await reader.reads._ask([None])
+            after = (await database.command("hello"))["lastWrite"]
+            if after["majorityOpTime"]["ts"] < before["opTime"]["ts"]:
+                assert word is None
+                behind += 1
+            if before == after and after["opTime"] == after["majorityOpTime"]:
+                assert word == after["opTime"]
+        assert behind
 
     async def test_what_is_asked_for_once_is_not_kept(self, reader: Reader) -> None:
         await asyncio.gather(*(reader.ask(str(number)) for number in range(50)))
