@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import pymongo
 from beanie import Document, init_beanie
@@ -37,6 +38,9 @@ HEARTBEAT_MS = 5_000
 TRANSACTION_S = 5
 # A server that is still there is reached in so long; one that is gone has forgotten the transaction.
 ABORT_S = 0.5
+# By then the server has dropped it by itself.
+LET_GO_S = 120
+LET_GO_AGAIN_S = 1
 # A million old tickets take minutes to index.
 INDEX_BUILD_S = 3_600
 MAX_ATTEMPTS = 12
@@ -44,6 +48,8 @@ DUPLICATE_KEY = 11_000
 WRITE_CONFLICT = 112
 SNAPSHOT_UNAVAILABLE = 246
 _INDEX_EXISTS_OTHERWISE = (85, 86)
+# The loop itself keeps no task alive.
+_letting_go: set[asyncio.Task[None]] = set()
 
 
 def connect(uri: str) -> AsyncDatabase[Row]:
@@ -137,9 +143,10 @@ async def transaction(model: type[Document], body: Callable[[AsyncClientSession]
             try:
                 return await _run_once(session, body)
             except PyMongoError as error:
-                if not _is_worth_another_try(error):
-                    raise
-                if attempt == MAX_ATTEMPTS or time.monotonic() > deadline:
+                is_last = attempt == MAX_ATTEMPTS or time.monotonic() > deadline
+                if is_last or not _is_worth_another_try(error):
+                    if isinstance(error, ConnectionFailure):
+                        _let_go(client, session.session_id)
                     raise _last_word(error) from error
             TRANSACTION_RETRIES.inc()
             await asyncio.sleep(random.uniform(0, 0.001 * 2**attempt))  # noqa: S311 - jitter, not a secret
@@ -190,6 +197,29 @@ async def _commit(session: AsyncClientSession) -> None:
         if not error.has_error_label("UnknownTransactionCommitResult"):
             raise
         await session.commit_transaction()
+
+
+def _let_go(client: AsyncMongoClient[Row], session_id: Mapping[str, Any]) -> None:
+    task = asyncio.create_task(_kill_session(client, session_id))
+    _letting_go.add(task)
+    task.add_done_callback(_letting_go.discard)
+
+
+async def _kill_session(client: AsyncMongoClient[Row], session_id: Mapping[str, Any]) -> None:
+    """Frees the rows of a transaction that was given up while the server did not answer, as soon as it does.
+
+    A server that only hung would keep them from everybody else for a minute or more.
+    """
+    deadline = time.monotonic() + LET_GO_S
+    is_first = True
+    while time.monotonic() < deadline:
+        with suppress(PyMongoError):
+            await client.admin.command("killSessions", [session_id])
+            if not is_first:
+                return
+            # Once more, since a step of the transaction may still lie in a socket that the server reads late.
+            is_first = False
+        await asyncio.sleep(LET_GO_AGAIN_S)
 
 
 def _last_word(error: PyMongoError) -> Exception:

@@ -10,10 +10,12 @@ from httpx import AsyncClient
 from prometheus_client import REGISTRY
 from pymongo import AsyncMongoClient, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
 from app.accounts.documents import User
+from app.platform import mongo
 from app.platform.mongo import _build_indexes, at_one_instant, collection_of, connect, ping, transaction
 from app.platform.wire import Row
 from tests.conftest import SECRET
@@ -121,6 +123,33 @@ class TestTransaction:
             return first, await users.count_documents({}, session=session)
 
         assert await transaction(User, body) == (0, 0)
+
+    async def test_rows_are_free_again_when_the_server_did_not_hear_that_it_was_given_up(
+        self, monkeypatch: pytest.MonkeyPatch, mongodb_uri: str
+    ) -> None:
+        users = collection_of(User)
+        await users.insert_one({"username": "held"})
+        monkeypatch.setattr(mongo, "TRANSACTION_S", 0)
+
+        async def get_lost() -> None:
+            raise AutoReconnect
+
+        async def body(session: AsyncClientSession) -> None:
+            await users.update_one({"username": "held"}, {"$set": {"name": "theirs"}}, session=session)
+            monkeypatch.setattr(session, "abort_transaction", get_lost)
+            raise AutoReconnect
+
+        with pytest.raises(AutoReconnect):
+            await transaction(User, body)
+
+        # Waits for whoever holds the row; another client, because this one's next command would take the session over.
+        other: AsyncMongoClient[Row]
+        async with AsyncMongoClient(mongodb_uri) as other:
+            theirs: AsyncCollection[Row] = other.get_default_database()[users.name]
+            await asyncio.wait_for(theirs.update_one({"username": "held"}, {"$set": {"name": "ours"}}), 10)
+        row = await users.find_one({"username": "held"})
+        assert row is not None
+        assert row["name"] == "ours"
 
     async def test_an_error_that_would_come_again_is_not_tried_again(self) -> None:
         calls = 0
