@@ -25,7 +25,7 @@ from app.lifespan import DOCUMENTS
 from app.platform.clock import now as now_in_ms
 from app.platform.clock import to_ms
 from app.platform.mongo import collection_of, connect, prepare
-from app.platform.sequence import raise_to
+from app.platform.sequence import adopt_numbers
 from app.tickets.changes import Plan, complete, plan_change, plan_deletion, plan_restoration
 from app.tickets.commands import NUMBERS
 from app.tickets.documents import Ticket
@@ -87,7 +87,7 @@ async def _load(uri: str) -> bool:
             async with database.client.start_session() as session:
                 is_loaded = await session.with_transaction(body)
         # The service does this at every start, so a crash right here does no harm.
-        await raise_to(NUMBERS, TICKETS)
+        await adopt_numbers(NUMBERS, Ticket)
         return is_loaded
     finally:
         await database.client.close()
