@@ -8,12 +8,13 @@ Whatever is done for a caller begins after they asked, so nobody is answered fro
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pymongo.errors import ConnectionFailure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Outcome: TypeAlias = Result | Exception | asyncio.Task[Result]
 
 # So few are never parted.
 FEW = 8
@@ -26,13 +27,14 @@ class Batcher(Generic[Item, Result]):
     last batch are then heard and answered while the next one is with the database. Left to themselves they would stay
     parted as they first happened to be, two and thirty, and everybody would wait for the thirty.
 
-    `run` answers one result per item, in their order; an `Exception` among them is raised to that caller alone. What
-    `run` itself raises is raised to all callers of the batch. When a whole batch finds the database away, those behind
+    `run` answers one result per item, in their order; an `Exception` among them is raised to that caller alone, and for
+    a `Task` that caller alone waits, while the next batch goes on. What `run` itself raises is raised to all callers of
+    the batch. When a whole batch finds the database away, those behind
     it are told at once, too: to find it out one batch after the other would take too long. A caller who is cancelled
     before their batch begins is left out of it; one who is cancelled later loses the answer, and nobody else notices.
     """
 
-    def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], *, at_most: int) -> None:
+    def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Outcome[Result]]]], *, at_most: int) -> None:
         self._run = run
         self._at_most = at_most
         self._last = 0
@@ -63,7 +65,7 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
-        outcomes: Sequence[Result | Exception]
+        outcomes: Sequence[Outcome[Result]]
         try:
             outcomes = await self._run([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are waiting for it
@@ -80,13 +82,23 @@ class Batcher(Generic[Item, Result]):
                 _tell(future, outcomes[0])
 
 
-def _tell(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
-    if future.done():
+def _tell(future: asyncio.Future[Result], outcome: Outcome[Result]) -> None:
+    if isinstance(outcome, asyncio.Task):
+        outcome.add_done_callback(lambda task: _pass_on(future, task))
+    elif future.done():
         return
-    if isinstance(outcome, Exception):
+    elif isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def _pass_on(future: asyncio.Future[Result], task: asyncio.Task[Result]) -> None:
+    if task.cancelled():
+        future.cancel()
+        return
+    error = task.exception()
+    _tell(future, error if isinstance(error, Exception) else task.result())
 
 
 class _Flight:

@@ -7,18 +7,18 @@ each caller it is as if theirs had been alone: they hear their own outcome, and 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from beanie import Document
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 
-from .batching import Batcher
+from .batching import Batcher, Outcome
 from .errors import Conflict
-from .idempotency import IdempotencyRow, Once, remember_all
+from .idempotency import AlreadyDone, IdempotencyRow, Once, remember_all
 from .mongo import DUPLICATE_KEY, WRITE_CONFLICT, collection_of, transaction
 from .sequence import adopt_numbers, next_numbers
 from .wire import Row
@@ -82,42 +82,81 @@ async def commit(writes: list[Insert | Update], *, once: Once[Result] | None = N
     return result
 
 
-async def _commit_all(changes: list[_Change[Any]]) -> list[Exception | None]:
-    """What became of each change: None for those that are committed."""
-    first: list[_Change[Any]] = []
-    later: list[_Change[Any]] = []
-    touched: set[object] = set()
+# The changes that go alone just now, by what they touch; whoever touches the same comes after them.
+_alone: dict[object, asyncio.Task[None]] = {}
+
+
+async def _commit_all(changes: list[_Change[Any]]) -> list[Outcome[None]]:
+    """What became of each change: None for those that are committed, a task for those that go alone."""
+    together: list[_Change[Any]] = []
+    first: dict[object, _Change[Any]] = {}
     for change in changes:
-        mine = set(change.touches())
-        (later if touched & mine else first).append(change)
-        touched |= mine
-    fates = await _commit_together(first)
-    outage = next((fate for fate in fates if isinstance(fate, ConnectionFailure)), None)
-    # To try again right behind an outage would take each longer to hear of it than a client is to wait.
-    fates += await _commit_apart(later) if outage is None else [outage] * len(later)
-    by_change = {id(change): fate for change, fate in zip([*first, *later], fates, strict=True)}
-    return [by_change[id(change)] for change in changes]
+        touched = list(change.touches())
+        if not any(one in first or one in _alone for one in touched):
+            together.append(change)
+            first |= dict.fromkeys(touched, change)
+    fates = await _commit_together(together) if together else []
+    outcomes = {id(change): fate for change, fate in zip(together, fates, strict=True)}
+    return [
+        outcomes[id(change)] if id(change) in outcomes else _fate_behind(change, first, outcomes) for change in changes
+    ]
 
 
 _commit_soon: Batcher[_Change[Any], None] = Batcher(_commit_all, at_most=AT_MOST)
 
 
-async def _commit_together(changes: list[_Change[Any]]) -> list[Exception | None]:
-    if len(changes) == 1:
-        return await _commit_apart(changes)
+async def _commit_together(changes: list[_Change[Any]]) -> list[Outcome[None]]:
     try:
         await _commit(changes, is_alone=False)
+    except _Collision:
+        return [_go_alone(change) for change in changes]
     except Exception as error:  # noqa: BLE001 - whatever it is, one of them may be the cause
-        return [error] * len(changes) if _concerns_all(error) else await _commit_apart(changes)
+        if len(changes) == 1 or _concerns_all(error):
+            return [error] * len(changes)
+        return [_go_alone(change) for change in changes]
     return [None] * len(changes)
 
 
-async def _commit_apart(changes: list[_Change[Any]]) -> list[Exception | None]:
-    """Each in a transaction of its own, side by side."""
-    fates = await asyncio.gather(*(_commit([change], is_alone=True) for change in changes), return_exceptions=True)
-    if fatal := next((fate for fate in fates if fate is not None and not isinstance(fate, Exception)), None):
-        raise fatal
-    return cast("list[Exception | None]", fates)
+def _go_alone(change: _Change[Any]) -> asyncio.Task[None]:
+    """In a transaction of its own, beside the next batches, but behind whoever goes alone and touches the same."""
+    touched = list(change.touches())
+    task = asyncio.create_task(_commit_alone(change, {_alone[one] for one in touched if one in _alone}))
+    _alone.update(dict.fromkeys(touched, task))
+    task.add_done_callback(lambda _: _forget(touched, task))
+    return task
+
+
+def _forget(touched: Iterable[object], task: asyncio.Task[None]) -> None:
+    for one in touched:
+        if _alone.get(one) is task:
+            del _alone[one]
+
+
+async def _commit_alone(change: _Change[Any], ahead: Iterable[asyncio.Task[None]]) -> None:
+    for task in ahead:
+        await asyncio.wait({task})
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Conflict | ConnectionFailure):
+            # Who waited while they tried has waited long enough.
+            raise error
+    await _commit([change], is_alone=True)
+
+
+def _fate_behind(
+    change: _Change[Any], first: Mapping[object, _Change[Any]], outcomes: Mapping[int, Outcome[None]]
+) -> Outcome[None]:
+    """What becomes of a change that touches what others of its batch touched first."""
+    for one in change.touches():
+        if one not in first:
+            continue
+        outcome = outcomes[id(first[one])]
+        if outcome is None:
+            is_key = change.once is not None and one == change.once.key.row_id
+            return AlreadyDone() if is_key else StaleWrite()
+        if isinstance(outcome, ConnectionFailure):
+            # To try again right behind an outage would take longer to hear of it than a client is to wait.
+            return outcome
+    return _go_alone(change)
 
 
 def _concerns_all(error: Exception) -> bool:
@@ -129,7 +168,7 @@ def _concerns_all(error: Exception) -> bool:
 
 
 class _Collision(Exception):
-    """Some other transaction holds one of many changes' rows; it is found out by trying each change alone."""
+    """Somebody else holds a row, or has a number; each is tried alone then, which may take a while."""
 
 
 async def _commit(changes: Sequence[_Change[Any]], *, is_alone: bool) -> None:
@@ -146,8 +185,10 @@ async def _commit(changes: Sequence[_Change[Any]], *, is_alone: bool) -> None:
         try:
             return await transaction(IdempotencyRow, body)
         except DuplicateKeyError as error:
-            if not is_alone or (error.details or {}).get("keyPattern") != {"number": 1}:
+            if (error.details or {}).get("keyPattern") != {"number": 1}:
                 raise
+            if not is_alone:
+                raise _Collision from None
         await _take_back_numbers(changes)
     raise Conflict
 

@@ -94,6 +94,30 @@ class TestBatcher:
         assert outcomes[::2] == [1, 3]
         assert isinstance(outcomes[1], ValueError)
 
+    async def test_for_a_task_its_caller_alone_waits_and_the_next_batch_goes_on(self) -> None:
+        gates = {item: asyncio.Event() for item in (1, 2, 3)}
+
+        async def take_long(item: int) -> int:
+            await gates[item].wait()
+            if item == 2:
+                raise ValueError
+            return item * 10
+
+        async def work(items: list[int]) -> list[Any]:
+            return [asyncio.create_task(take_long(item)) if item in gates else item for item in items]
+
+        batch: Batcher[int, int] = Batcher(work, at_most=10)
+        slow = [asyncio.create_task(batch(item)) for item in (1, 2, 3)]
+        assert [await batch(item) for item in (4, 5)] == [4, 5]
+        assert not any(task.done() for task in slow)
+
+        slow[2].cancel()
+        for gate in gates.values():
+            gate.set()
+        outcomes = await asyncio.gather(*slow, return_exceptions=True)
+        assert outcomes[0] == 10
+        assert [type(outcome) for outcome in outcomes[1:]] == [ValueError, asyncio.CancelledError]
+
     async def test_an_error_of_all_is_everybody_s_and_the_next_batch_goes_on(self) -> None:
         outcomes = [ConnectionError("away"), None]
 

@@ -1,6 +1,8 @@
 """Changes that are committed together, each as if it were alone."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from app.accounts.documents import Session, User
-from app.platform.commit import AT_MOST, Insert, StaleWrite, Update, commit
+from app.platform import mongo
+from app.platform.commit import AT_MOST, Insert, StaleWrite, Update, _alone, commit
+from app.platform.errors import Conflict
 from app.platform.idempotency import AlreadyDone, Answer, IdempotencyRow, Key, Once
 from app.platform.mongo import collection_of
 from app.platform.sequence import Counter
@@ -144,6 +148,65 @@ class TestTogether:
 
         assert await asyncio.gather(changes[0], *changes[2:]) == [0, 2, 3]
         assert await names() == {"u0", "u1", "u2", "u3"}
+
+
+@asynccontextmanager
+async def held(row: Row) -> AsyncIterator[None]:
+    """Somebody else has changed the row in a transaction that goes on."""
+    users = collection_of(User)
+    async with users.database.client.start_session() as session, await session.start_transaction():
+        await users.update_one({"_id": row["_id"]}, {"$set": {"held": True}}, session=session)
+        yield
+        await session.abort_transaction()
+
+
+class TestARowThatSomebodyElseHolds:
+    @pytest.fixture
+    async def there(self) -> Row:
+        row = user("there")
+        await collection_of(User).insert_one(row)
+        return row
+
+    def change(self, row: Row, name: str) -> Any:
+        where = {"_id": row["_id"], "version": 1}
+        return asyncio.create_task(
+            commit([Update(User, where, {"$set": {"name": name}, "$inc": {"version": 1}})], result=name)
+        )
+
+    async def test_holds_up_nobody_who_does_not_want_it(self, there: Row) -> None:
+        async with held(there):
+            waiting = self.change(there, "a")
+            for round_ in range(5):
+                others = (commit([Insert(User, user(f"u{round_}-{n}"))], result=n) for n in range(4))
+                assert await asyncio.gather(*others) == list(range(4))
+            waiting_too = self.change(there, "b")
+            assert await commit([Insert(User, user("last"))], result="last") == "last"
+            assert not waiting.done()
+            assert not waiting_too.done()
+
+        assert await waiting == "a"
+        with pytest.raises(StaleWrite):
+            await waiting_too
+
+    async def test_is_refused_to_all_who_waited_for_it_when_it_is_held_for_long(
+        self, there: Row, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mongo, "TRANSACTION_S", 0.1)
+        async with held(there):
+            first = self.change(there, "a")
+            await eventually(lambda: bool(_alone))
+            others = [self.change(there, name) for name in "bcd"]
+            outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+
+        assert [type(outcome) for outcome in outcomes] == [Conflict] * 4
+        assert not _alone
+        assert await self.change(there, "e") == "e"
+
+    async def test_who_comes_second_in_a_batch_is_stale_without_a_try(self, there: Row) -> None:
+        outcomes = await together(*(self.change(there, name) for name in "abc"))
+
+        assert [type(outcome) for outcome in outcomes] == [str, StaleWrite, StaleWrite]
+        assert COMMANDS.names.count("update") == 1
 
 
 class TestNumbers:
