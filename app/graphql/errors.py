@@ -8,6 +8,8 @@ from app.platform.errors import AppError, BadRequest, Code
 
 # The rest of a long list helps nobody, and would make a large answer to a small request.
 MAX_ERRORS = 50
+# In a document, or in its variables: each may quote the whole of what it is about, which takes its time.
+MAX_FINDINGS = 10
 MAX_MESSAGE = 500
 
 

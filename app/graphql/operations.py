@@ -36,7 +36,7 @@ from app.platform.wire import Row
 from .context import Context
 from .cost import MAX_COST, CostOf
 from .errors import (
-    MAX_ERRORS,
+    MAX_FINDINGS,
     InvalidRequest,
     InvalidVariables,
     NeedsWebSocket,
@@ -160,7 +160,7 @@ def _coerced(definition: OperationDefinitionNode, given: Mapping[str, Any]) -> V
         raise because(InvalidVariables(f"The variables may hold {MAX_VALUES} values at most"))
     if not definition.variable_definitions:
         return VariableValues({}, {})
-    values = get_variable_values(SCHEMA, definition.variable_definitions, dict(given), MAX_ERRORS)
+    values = get_variable_values(SCHEMA, definition.variable_definitions, dict(given), MAX_FINDINGS)
     if isinstance(values, list):
         raise Refused(*explained(values, InvalidVariables))
     return values
@@ -237,7 +237,7 @@ def _understood(text: str) -> _Document | list[GraphQLError]:
         return explained([error], _syntax_kind(error))
     except BadRequest as error:
         return [GraphQLError(error.text, original_error=error)]
-    errors = validate(SCHEMA, node, max_errors=MAX_ERRORS)
+    errors = validate(SCHEMA, node, max_errors=MAX_FINDINGS)
     return _Document(node, fragments_of(node), explained(errors, ValidationFailed))
 
 
