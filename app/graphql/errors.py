@@ -51,6 +51,10 @@ class NeedsWebSocket(BadRequest):
     detail = "Subscriptions go through a WebSocket (graphql-transport-ws)"
 
 
+class TooComplex(ValidationFailed):
+    detail = "Too many fields of the same name are brought together by fragments, or fragments nest too deeply"
+
+
 class TooManyTokens(BadRequest):
     code = Code.GRAPHQL_TOO_MANY_TOKENS
     detail = "The document has too many tokens"

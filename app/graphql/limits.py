@@ -31,7 +31,8 @@ INTROSPECTION = frozenset({"__schema", "__type"})
 class Size:
     """Of a selection: how many fields lie inside one another, and how many are renamed or asked for again.
 
-    Validation compares each field with every other of its name: what a few hundred of them cost holds up the service.
+    What is repeated in one place is counted here, to be refused by name; what fragments bring together only validation
+    can tell, and has a limit there.
     """
 
     depth: int = 0

@@ -25,6 +25,7 @@ from graphql import (
 )
 from graphql.execution.collect_fields import FragmentDetails
 from graphql.execution.values import VariableValues, get_variable_values
+from graphql.validation.rules import overlapping_fields_can_be_merged
 from pymongo.errors import PyMongoError
 from strawberry.execution import optimized_is_awaitable
 
@@ -42,6 +43,7 @@ from .errors import (
     NeedsWebSocket,
     ParseFailed,
     Refused,
+    TooComplex,
     TooCostly,
     TooDeep,
     TooManyTokens,
@@ -55,6 +57,9 @@ from .limits import check_limits, fragments_of, root_fields, root_selections
 from .schema import SCHEMA
 
 MAX_TOKENS = 2_000
+# Of the steps by which validation compares fields of one name that end up in the same place, by whatever fragments.
+# 50 fragments of 8 fields, all in one place, take 43,000.
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 50_000
 # Of all variables together, each list, object and value in them counted.
 MAX_VALUES = 2_000
 # Clients send the same few documents again and again. A large one is no such document, and would fill the memory.
@@ -233,15 +238,24 @@ def _understood(text: str) -> _Document | list[GraphQLError]:
     try:
         node = parse(text, max_tokens=MAX_TOKENS)
         check_limits(node)
+        errors = _findings(node)
     except GraphQLSyntaxError as error:
         return explained([error], _syntax_kind(error))
     except BadRequest as error:
         return [GraphQLError(error.text, original_error=error)]
-    errors = validate(SCHEMA, node, max_errors=MAX_FINDINGS)
-    return _Document(node, fragments_of(node), explained(errors, ValidationFailed))
+    return _Document(node, fragments_of(node), errors)
 
 
 _remembered = lru_cache(MAX_REMEMBERED)(_understood)
+
+
+def _findings(node: DocumentNode) -> list[GraphQLError]:
+    """What is wrong with the document by the schema. Raises `TooComplex`."""
+    errors = validate(SCHEMA, node, max_errors=MAX_FINDINGS)
+    # It says only by these words that it gave up before it knew.
+    if any(error.message == "Validation aborted." for error in errors):
+        raise TooComplex
+    return explained(errors, ValidationFailed)
 
 
 def _has_too_many_values(variables: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from tests.graphql.asking import counts, data, post
 # Of the processor's time, since what else a busy machine does is no fault of ours.
 PATIENCE_S = 2.0
 LEAF = "fragment leaf on Ticket { id }"
+FIELDS = "id title status priority createdAt updatedAt version tags"
 
 
 def chain(length: int) -> str:
@@ -37,6 +38,13 @@ def doubled(body: str) -> str:
     """Fragments, each spread twice in the one before: what the first holds of the last doubles with each."""
     links = [f"fragment f{n} on Ticket {{ {body} ...f{n + 1} ...f{n + 1} }}" for n in range(100)]
     return " ".join(["{ tickets { ...f0 } }", *links, "fragment f100 on Ticket { id }"])
+
+
+def in_one_place(number: int, body: str) -> str:
+    """So many fragments, all spread beside one another."""
+    spreads = " ".join(f"...f{n}" for n in range(number))
+    fragments = " ".join(f"fragment f{n} on Ticket {{ {body} }}" for n in range(number))
+    return f"{{ tickets(limit: 1) {{ {spreads} }} }} {fragments}"
 
 
 def nested(depth: int, name: str = "a") -> str:
@@ -68,6 +76,9 @@ ABUSE: dict[str, tuple[str, str]] = {
     "aliases doubled by fragments": (doubled("a: id"), "graphql_too_many_aliases"),
     "one field again and again": ("{ tickets {" + "sla { policy } " * 300 + "} }", "graphql_too_many_aliases"),
     "one field in many inline fragments": ("{ tickets {" + "... { id } " * 300 + "} }", "graphql_too_many_aliases"),
+    "fragments of one object": (in_one_place(162, "requester { id }"), "graphql_validation_failed"),
+    "fragments of one field": (in_one_place(200, "id"), "graphql_validation_failed"),
+    "fragments of the same fields": (in_one_place(121, FIELDS), "graphql_validation_failed"),
     "tokens": ("{ tickets {" + "id " * MAX_TOKENS + "} }", "graphql_too_many_tokens"),
     "comments": ("{ tickets { id } }" + "#\n" * MAX_TOKENS, "graphql_too_many_tokens"),
     "directives": ("{ tickets { id " + "@skip(if: false) " * 400 + "} }", "graphql_too_many_tokens"),
@@ -166,6 +177,17 @@ class TestWithinTheLimits:
         answer = await data(agent, "{ me {" + " ".join(f"...f{n}" for n in range(100)) + "} }" + fragments)
 
         assert answer["me"].keys() == {"id", "username"}
+
+    @pytest.mark.parametrize("body", [FIELDS, "id title status priority createdAt requester { id username }"])
+    async def test_fifty_fragments_in_one_place(self, agent: Caller, body: str) -> None:
+        assert await data(agent, in_one_place(50, body)) == {"tickets": []}
+
+    async def test_a_tree_of_forty_fragments(self, agent: Caller) -> None:
+        """As clients make them that give each component of a page its own."""
+        children = [" ".join(f"...f{child}" for child in range(3 * n + 1, 3 * n + 4) if child < 40) for n in range(40)]
+        fragments = [f"fragment f{n} on Ticket {{ __typename {FIELDS} {children[n]} }}" for n in range(40)]
+
+        assert await data(agent, "{ tickets { ...f0 } } " + " ".join(fragments)) == {"tickets": []}
 
     async def test_a_long_chain_of_fragments(self, agent: Caller) -> None:
         assert await data(agent, chain(40)) == {"tickets": []}
