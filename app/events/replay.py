@@ -12,7 +12,7 @@ from uuid import UUID
 
 from bson import ObjectId, Timestamp
 from pymongo.asynchronous.change_stream import AsyncChangeStream
-from pymongo.errors import OperationFailure
+from pymongo.errors import ConnectionFailure, OperationFailure
 
 from app.platform.mongo import collection_of
 from app.platform.wire import Row
@@ -33,6 +33,10 @@ _AWAIT_MS = 1
 
 class PositionLost(Exception):
     """Completeness since this position can't be proved: too old, from the future, or from another log."""
+
+
+class LogGone(ConnectionFailure):
+    """There is no events collection, as in the middle of a restore: an outage, for whoever wants to read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,16 @@ class EventReader:
         self._is_sure = False
 
     async def log_id(self) -> UUID:
-        """The identity that the server gave the events collection: another one after a drop or a restore."""
+        """The identity that the server gave the events collection: another one after a drop or a restore.
+
+        Raises `LogGone`.
+        """
         if self._log is None or not self._is_sure:
             collection = collection_of(Event)
             found = await (await collection.database.list_collections(filter={"name": collection.name})).to_list()
             if not found:
                 message = "the events collection is gone"
-                raise OperationFailure(message)
+                raise LogGone(message)
             self._log = UUID(bytes=bytes(found[0]["info"]["uuid"]))
             self._is_sure = True
         return self._log

@@ -12,7 +12,7 @@ from app.events.log import Event
 from app.events.replay import EventReader
 from app.platform.mongo import collection_of
 from tests.callers import Caller, Callers
-from tests.conftest import SECRET
+from tests.conftest import SECRET, Started
 from tests.factories.tickets import open_ticket
 from tests.realtime.polling import news, present, told, walked
 
@@ -169,6 +169,25 @@ class TestResync:
             await collection_of(Event).database["events_elsewhere"].rename(Event.Settings.name)
 
         assert (answer.status_code, answer.json()["code"]) == (410, "resync_required")
+
+
+async def test_while_there_is_no_log_the_database_is_away(app: Started, agent: Caller) -> None:
+    """As in the middle of a restore."""
+    reader: EventReader = app.state["events"]
+    since = await present(agent)
+    events = collection_of(Event)
+    elsewhere = events.database["events_elsewhere"]
+    await events.rename(elsewhere.name)
+    try:
+        reader.doubt_log()  # as the follower does as soon as it hears of that
+        answers = [await agent.get("/api/events"), await agent.get("/api/events", params={"since": since})]
+        asked = await agent.post("/graphql", json={"query": "{ eventCursor }"})
+    finally:
+        await elsewhere.rename(events.name)
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "database_unavailable")] * 2
+    assert asked.json()["errors"][0]["extensions"]["code"] == "database_unavailable"
+    assert (await agent.get("/api/events", params={"since": since})).status_code == 410
 
 
 @pytest.mark.parametrize("parameter", ["limit=0", "limit=x", "cursor=x", "sinse=x"])
