@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from beanie import Document
 from bson import ObjectId
@@ -14,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from app.platform.clock import now
 from app.platform.metrics import EVENT_STREAM_LAG
-from app.platform.mongo import collection_of, heed_cancellation
+from app.platform.mongo import collection_of, heed_cancellation, prepare
 from app.platform.wire import Row
 
 from .cursor import LogPosition
@@ -88,11 +89,16 @@ class EventFollower:
         is another one, the commit order of what was missed can't be told any more: then `Restarted` comes again.
         """
         position: LogPosition | None = None
+        log: UUID | None = None
         while True:
             heed_cancellation()
             try:
                 self._reader.doubt_log()
-                await self._reader.log_id()
+                found = await self._reader.log_id()
+                if log not in (None, found):
+                    # Whatever made it anew, a write for example, may have left out what keeps its events unique.
+                    await prepare(collection_of(Event).database, [Event])
+                log = found
                 if position is not None:
                     await check_past(position)
                 async for news in self._listen(position):

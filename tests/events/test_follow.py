@@ -231,6 +231,20 @@ class TestLoss:
             await before.rename(events.name, dropTarget=True)
         await is_told(last["_id"])
 
+    async def test_of_the_log_is_made_good_by_one_with_its_indexes(self, following: Following) -> None:
+        events = collection_of(Event)
+        before = events.database["events_before"]
+        await following.next()
+        await events.rename(before.name)
+        try:
+            await add_event()
+            assert isinstance(await following.happening(), Restarted)
+            indexes = await events.index_information()
+        finally:
+            await before.rename(events.name, dropTarget=True)
+
+        assert indexes["history"]["unique"]
+
 
 class TestWaiting:
     async def test_ends_with_the_next_event_or_when_some_were_missed(
