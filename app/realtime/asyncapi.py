@@ -49,8 +49,9 @@ comes first, in order, once, from whichever copy of the service. `resync` says t
 _SOCKET = """Who it is, is said by one of three: an `Authorization` header, a `ticket` in the query, or a first message
 `auth` within 10 s. The service answers `ready`, then tells events. A later `auth` renews the token, which else ends the
 stream when it expires, and is answered by `ready`, too. The service pings every 20 s; a message over 64 KiB ends the
-stream with 1009, and more than 20 a minute with 4429. A user has 20 streams at most in each copy of the service. What
-to do after each of the service's close codes is in `x-close-codes`."""
+stream with 1009, and more than 20 a minute with 4429. A user has 20 streams at most in each process of the service,
+all doors together; one more is closed with 4429. What to do after each of the service's close codes is in
+`x-close-codes`."""
 _STREAM = """The same for whoever can't use a WebSocket: `data` is the frame that `/ws` sends, `id` its cursor. An
 EventSource, which can't send a token, has a `ticket` in its query; when it comes back by itself, with `Last-Event-ID`,
 the same ticket is good again until the token that it was made with expires. A stream that ends has no code to say why:
