@@ -35,9 +35,9 @@ _QUICK_END_S = 30.0
 _QUICK_ENDS = 5
 _LOG_BYTES = 32 * 1024 * 1024
 # The change streams' memory; the product's own event log does not depend on it.
+_OPLOG_MB = 1024
 # What a killed process leaves behind is dropped half as long again after it began at the latest.
 _TRANSACTION_LIFETIME_S = 30
-_OPLOG_MB = 1024
 _EXIT_ADDRESS_IN_USE = 48
 _NOT_YET_INITIALIZED = 94
 _DEBIAN_PACKAGES = {"libcurl.so.4": "libcurl4", "libssl.so.3": "libssl3", "libcrypto.so.3": "libssl3"}
