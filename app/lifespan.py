@@ -29,7 +29,7 @@ from app.events.cursor import Cursors
 from app.events.follow import EventFollower
 from app.events.log import Event
 from app.events.replay import EventReader
-from app.mail.documents import Delivery, Suppression
+from app.mail.documents import Delivery, MailQuota, Suppression
 from app.mail.mailers import ConsoleMailer, FileMailer, Mailer
 from app.mail.outbox import Outbox
 from app.mail.sender import Render, Sender
@@ -58,7 +58,8 @@ from app.tickets.documents import Ticket
 logger = logging.getLogger(__name__)
 
 DOCUMENTS = [
-    *(User, Session, ApiKey, PasswordReset, SpentToken, SecurityPolicy, AuditEntry, FailureRow, Delivery, Suppression),
+    *(User, Session, ApiKey, PasswordReset, SpentToken, SecurityPolicy, AuditEntry, FailureRow),
+    *(Delivery, MailQuota, Suppression),
     *(Ticket, Event, ConsumerRow, UsedTicket, IdempotencyRow, Counter, ShareRow),
     *(StatsCell, StatsTicket, StatsProgress, NotificationPreferences),
 ]

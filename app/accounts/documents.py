@@ -37,6 +37,8 @@ class User(Document):
     recovery_codes: list[str] = []
     """Digests of those that were not used yet."""
     email: str | None = None
+    proven_address: str | None = None
+    """Where the mail with a link went that was used last: who has the account reads mail there."""
     name: str | None = None
     active: bool = True
     created_at: datetime | None = None
@@ -122,8 +124,6 @@ class PasswordReset(Document):
 
     digest: bytes
     expires_at: datetime
-    mailed_at: list[datetime]
-    """When links were mailed within the last hour."""
 
     class Settings:
         name = "password_resets"

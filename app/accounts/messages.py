@@ -15,8 +15,9 @@ _TEMPLATES = Templates(__package__ or "")
 MAX_ADDRESS = 254
 # Stricter than what an account may hold: nothing that has a meaning in a header.
 _ADDRESS = re.compile(r"""[^\s@,;:<>()\[\]\\"]+@[^\s@,;:<>()\[\]\\".]+(\.[^\s@,;:<>()\[\]\\".]+)+""")
-# Who chooses a name must not be able to put much of a text into our mails.
+# Who chooses a name must not be able to put much of a text into our mails, nor what mail programs make a link of.
 _MAX_NAME = 80
+_INSIDE_A_HOST = re.compile(r"(?<=\w)([.\u3002\uff0e\uff61])(?=\w)")
 _TAKE_BACK = "ask for a new password at once, which ends all sessions, and tell an administrator."
 _TELL = "tell an administrator at once."
 
@@ -94,6 +95,7 @@ def _mail(
     address = address_of(user)
     if address is None:
         return None
+    name = user["username"]
     content = _TEMPLATES.render(
         "notice",
         subject=subject,
@@ -101,13 +103,26 @@ def _mail(
         otherwise=otherwise,
         link=link,
         about_link="It is good once, and only until you ask for another.",
-        account=_shown(user["username"]),
+        account=name if name == address else _shown(name),
         when=f"{now:%Y-%m-%d %H:%M} UTC",
         where=origin.address or "not known",
     )
-    return Message(to=address, subject=subject, **content)
+    return Message(to=address, subject=subject, quota=_quota_of(user, address), **content)
+
+
+def _quota_of(user: Mapping[str, Any], address: str) -> str:
+    """Whose quota a mail is taken from: the account's own where the address is surely its own, else the address's.
+
+    So nobody fills a stranger's mailbox by way of many accounts, nor keeps the owner's warnings away with them. An
+    address is the account's own once a link was used that went there; and a name that is an address is one account's.
+    """
+    if address in (user.get("provenAddress"), user.get("username")):
+        return str(user["_id"])
+    local, _, domain = address.casefold().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
 
 
 def _shown(name: str) -> str:
-    line = "".join(letter if letter.isprintable() else " " for letter in name)
+    line = "".join(letter if letter.isprintable() else " " for letter in name).replace("://", " ")
+    line = _INSIDE_A_HOST.sub(r"\1 ", line)
     return line if len(line) <= _MAX_NAME else f"{line[:_MAX_NAME]}…"

@@ -76,6 +76,20 @@ class Delivery(Document):
         ]
 
 
+class MailQuota(Document):
+    """When the mails about accounts of one kind went to one recipient, in the last hour."""
+
+    model_config = ConfigDict(alias_generator=stored_name)
+
+    id: str  # type: ignore[assignment]  # a digest of both
+    sent_at: list[datetime]
+    expires_at: datetime
+
+    class Settings:
+        name = "mail_quotas"
+        indexes = [IndexModel("expiresAt", name="expiry", expireAfterSeconds=0)]
+
+
 class Suppression(Document):
     """An address that gets no mail, because mail to it came back or was complained about."""
 

@@ -51,6 +51,8 @@ class Message:
     reply_to: str | None = field(default=None, repr=False)
     unsubscribe_url: str | None = field(default=None, repr=False)
     """Where one POST ends mails of this kind (RFC 8058); None for what can't be switched off."""
+    quota: str = field(default="", repr=False)
+    """Whose mails about accounts are counted together: those with one subject and this in common."""
 
 
 def headers(message: Message, delivery_id: str, sender: str) -> dict[str, str]:

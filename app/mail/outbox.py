@@ -1,5 +1,6 @@
 """Putting mail into the queue, in the transaction of the change that it tells of: both are there, or neither."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,16 +10,18 @@ from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.platform.clock import now
-from app.platform.commit import Insert
 from app.platform.mongo import collection_of
 from app.platform.secretbox import SecretBox
 from app.platform.wire import Row
 
-from .documents import Delivery, DeliveryState
+from .documents import Delivery, DeliveryState, MailQuota
 from .message import Message
 
 # How long a mail is tried before it is given up.
 TRY_FOR = timedelta(hours=24)
+# More of one kind than that in an hour, and somebody is filling a mailbox that need not be theirs.
+MAX_PER_HOUR = 3
+_HOUR = timedelta(hours=1)
 _SEALED_FIELDS = ("to", "subject", "text", "html")
 
 
@@ -35,21 +38,20 @@ class Outbox:
         *,
         good_until: datetime | None = None,
         is_decoy: bool = False,
-    ) -> None:
-        """Queues the mail with what else the session writes; None, for somebody without an address, queues nothing.
+    ) -> bool:
+        """Queues the mail with what else the session writes; answers whether it will be sent.
 
-        A decoy costs as much and is never sent: for where time must not tell whether there is a mail.
+        None, for somebody without an address, queues nothing. A decoy, and what is over the quota, costs as much and is
+        never sent: time must not tell whether there is a mail.
         """
         if message is None:
-            return
+            return False
         row = self._row(message) | {"goodUntil": good_until}
-        if is_decoy:
+        is_sent = await _take_from_quota(message, row["createdAt"], session) and not is_decoy
+        if not is_sent:
             row |= {"state": DeliveryState.VOID, "to": None, "sealed": None, "expiresAt": row["createdAt"]}
         await collection_of(Delivery).insert_one(row, session=session)
-
-    def writes(self, message: Message | None) -> list[Insert]:
-        """The same, as what `commit` takes."""
-        return [] if message is None else [Insert(Delivery, self._row(message))]
+        return is_sent
 
     def open(self, sealed: str) -> Message | None:
         """The mail that was sealed; None when no key fits any more."""
@@ -60,6 +62,21 @@ class Outbox:
         content = orjson.dumps({name: getattr(message, name) for name in _SEALED_FIELDS}).decode()
         described = {"to": message.to, "subject": message.subject, "sealed": self._secrets.seal(content)}
         return new_delivery(now(), isUrgent=True, **described)
+
+
+async def _take_from_quota(message: Message, at: datetime, session: AsyncClientSession) -> bool:
+    """Counts the mail; False when there were as many in the last hour as may be."""
+    digest = hashlib.sha256(f"{message.subject}\0{message.quota}".encode()).hexdigest()
+    recent: Row = {"$filter": {"input": {"$ifNull": ["$sentAt", []]}, "cond": {"$gt": ["$$this", at - _HOUR]}}}
+    has_room: Row = {"$lt": [{"$size": "$sentAt"}, MAX_PER_HOUR]}
+    counted: Row = {"$cond": [has_room, {"$concatArrays": ["$sentAt", [at]]}, "$sentAt"]}
+    before = await collection_of(MailQuota).find_one_and_update(
+        {"_id": digest},
+        [{"$set": {"sentAt": recent}}, {"$set": {"sentAt": counted, "expiresAt": at + _HOUR}}],
+        upsert=True,
+        session=session,
+    )
+    return before is None or sum(moment > at - _HOUR for moment in before["sentAt"]) < MAX_PER_HOUR
 
 
 def new_delivery(at: datetime, **fields: Any) -> Row:

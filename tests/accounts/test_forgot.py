@@ -10,7 +10,7 @@ from httpx import AsyncClient, Response
 from app.accounts.audit import AuditEntry
 from app.accounts.documents import PasswordReset
 from app.accounts.messages import address_of
-from app.mail.documents import Delivery
+from app.mail.documents import Delivery, MailQuota
 from app.platform.clock import now
 from app.platform.idempotency import IdempotencyRow
 from app.platform.mongo import collection_of
@@ -105,11 +105,11 @@ class TestMail:
         assert len(await mailbox.read()) == 4
 
     async def test_there_are_more_after_an_hour(self, nobody: AsyncClient, mailbox: Mailbox) -> None:
-        user = await add_user(username="carol", email="carol@example.com")
+        await add_user(username="carol", email="carol@example.com")
         for _ in range(3):
             await ask(nobody, "carol")
         long_ago = [now() - HOUR] * 2 + [now() - HOUR / 2]
-        await collection_of(PasswordReset).update_one({"_id": user["_id"]}, {"$set": {"mailedAt": long_ago}})
+        await collection_of(MailQuota).update_one({}, {"$set": {"sentAt": long_ago}})
 
         for _ in range(3):
             await ask(nobody, "carol")
@@ -162,16 +162,16 @@ class TestSilence:
         keyed = {name: await cost(nobody, name, **{"Idempotency-Key": name}) for name in ("known", "carol")}
 
         assert costs["known"] == costs["carol"]
-        once = ["find", "insert", "findAndModify", "insert", "commitTransaction"]
+        once = ["find", "insert", "findAndModify", "insert", "update", "commitTransaction"]
         assert costs["known"][0] == costs["known"][1] == once
         assert keyed["known"] == keyed["carol"]
 
     async def test_what_was_typed_for_a_name_is_kept_nowhere(self, nobody: AsyncClient, mailbox: Mailbox) -> None:
         await ask(nobody, "typed-my-password-here")
 
-        models = (PasswordReset, AuditEntry, Delivery)
+        models = (PasswordReset, AuditEntry, Delivery, MailQuota)
         everything = [await collection_of(model).find().to_list() for model in models]
-        assert [len(rows) for rows in everything] == [1, 1, 1]
+        assert [len(rows) for rows in everything] == [1, 1, 1, 1]
         assert "typed" not in repr(everything)
 
 

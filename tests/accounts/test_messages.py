@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from bson import ObjectId
 
 from app.accounts.actor import Origin
 from app.accounts.messages import (
@@ -21,7 +22,7 @@ from app.accounts.messages import (
 from app.mail.message import Message
 from app.platform.wire import Row
 
-USER = {"username": "carol", "email": "carol@example.com"}
+USER = {"_id": ObjectId(), "username": "carol", "email": "carol@example.com"}
 ORIGIN = Origin("a browser", "203.0.113.7")
 AT = datetime(2026, 11, 22, 9, 30, 59, tzinfo=UTC)
 PLAIN: list[Callable[[Row, Origin, datetime], Message | None]] = [
@@ -84,3 +85,27 @@ def test_a_name_puts_no_text_of_its_own_into_a_mail() -> None:
             [LINK],
         )
         assert "x" * 60 not in message.text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("win at https://evil.example/now", "win at https evil. example/now"),
+        ("www.evil.example", "www. evil. example"),
+        ("evil\u3002example", "evil\u3002 example"),
+        ("mallory@evil.example", "mallory@evil. example"),
+        ("J. R. Smith", "J. R. Smith"),
+        ("carol@example.com", "carol@example.com"),
+    ],
+)
+def test_a_name_is_no_link_but_as_the_very_address_that_the_mail_goes_to(name: str, shown: str) -> None:
+    for message in sent(all_about({**USER, "username": name})):
+        assert f"Account:  {shown}\n" in message.text
+
+
+def test_nor_is_the_name_of_a_key() -> None:
+    message = api_key_created(USER, "https://evil.example", ORIGIN, AT)
+
+    assert message is not None
+    assert "https evil. example" in message.text
+    assert "evil.example" not in message.text + message.html

@@ -100,6 +100,7 @@ class TestReset:
         await reset(nobody, await link_to(nobody, mailbox))
 
         after = await user_of(carol)
+        assert after.pop("provenAddress") == "carol@example.com"
         assert after | {"password": before["password"], "passwordVersion": 0} == before
         assert after["password"].startswith("$2b$12$")
         signing_in = await nobody.post("/api/login", json={"username": "customer", "password": NEW})

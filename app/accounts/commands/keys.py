@@ -6,7 +6,7 @@ from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.accounts.actor import Actor, Origin
-from app.accounts.audit import AuditEntry, AuditType, audit_row, record_audit
+from app.accounts.audit import AuditType, audit_row, record_audit
 from app.accounts.documents import ApiKey
 from app.accounts.errors import TooManyApiKeys
 from app.accounts.keys import HINT_DIGITS, key_digest
@@ -16,7 +16,6 @@ from app.accounts.roles import Role, Scope
 from app.accounts.security_schemas import ApiKeyCreate
 from app.mail.outbox import Outbox
 from app.platform.clock import to_ms
-from app.platform.commit import Insert, commit
 from app.platform.errors import FieldError, Forbidden, InvalidInput, NotFound
 from app.platform.idempotency import Once
 from app.platform.mongo import collection_of, transaction
@@ -58,8 +57,16 @@ async def create_api_key(
     audit = audit_row(
         AuditType.API_KEY_CREATED, at=now, origin=origin, actor=actor, target=user, details=_described(row)
     )
-    notice = mail.writes(api_key_created(user, row["name"], origin, now))
-    return await commit([Insert(ApiKey, row), Insert(AuditEntry, audit), *notice], once=once, result=row)
+
+    async def write(session: AsyncClientSession) -> Row:
+        if once is not None:
+            await once.remember(row, session)
+        await collection_of(ApiKey).insert_one(row, session=session)
+        await record_audit(audit, session)
+        await mail.post(api_key_created(user, row["name"], origin, now), session)
+        return row
+
+    return await transaction(ApiKey, write)
 
 
 async def delete_api_key(actor: Actor, key_id: ObjectId, origin: Origin, *, now: datetime) -> None:

@@ -31,7 +31,7 @@ _OFF: Row = {
 }
 
 
-_Write = Callable[[AsyncClientSession], Awaitable[None]]
+_Write = Callable[[AsyncClientSession], Awaitable[object]]
 
 
 class _NotAsExpected(Exception):

@@ -5,7 +5,6 @@ import secrets
 from datetime import datetime, timedelta
 
 from bson import ObjectId
-from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.accounts.actor import Actor, Origin
@@ -25,11 +24,9 @@ from app.platform.wire import JsonObject, Row
 from .verification import Verifier
 
 RESET_TTL = timedelta(hours=1)
-# More than that in the time that a link is good, and somebody else is filling a mailbox.
-MAX_LINKS = 3
 _TOKEN_PREFIX, _TOKEN_BYTES = "pr_", 32
 # Whom a link is made for that nobody gets, so that it takes as long.
-_NOBODY: Row = {"username": "nobody", "email": "nobody@example.com"}
+_NOBODY: Row = {"username": "nobody@example.com"}
 
 
 async def change_password(
@@ -91,10 +88,12 @@ async def request_reset(
             await once.remember(None, session)
         await record_audit(audit, session)
         token = _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
-        is_new = await _store_link(account["_id"], token, now, session)
         message = password_reset_link(account, f"{public_url}/reset-password#token={token}", origin, now)
-        is_decoy = not (is_reachable and is_new)
-        await mail.post(message, session, good_until=now + RESET_TTL, is_decoy=is_decoy)
+        is_sent = await mail.post(message, session, good_until=now + RESET_TTL, is_decoy=not is_reachable)
+        link: Row = {"digest": _digest(token), "expiresAt": now + RESET_TTL}
+        # One that is not sent must not void the last that was.
+        change: Row = {"$set" if is_sent else "$setOnInsert": link}
+        await collection_of(PasswordReset).update_one({"_id": account["_id"]}, change, upsert=True, session=session)
 
     await transaction(PasswordReset, write)
 
@@ -122,7 +121,8 @@ async def reset_password(
         # Not known before: the link may have been used, and the account switched off, at any moment until now.
         spent = await collection_of(PasswordReset).delete_one({"_id": user["_id"], **link}, session=session)
         active: Row = {"_id": user["_id"], "active": {"$ne": False}}
-        update: Row = {"$set": {"password": hashed}, "$inc": {"passwordVersion": 1}}
+        proven: Row = {"password": hashed, "provenAddress": address_of(user)}
+        update: Row = {"$set": proven, "$inc": {"passwordVersion": 1}}
         changed = await collection_of(User).update_one(active, update, session=session)
         if spent.deleted_count == 0 or changed.matched_count == 0:
             raise InvalidResetToken
@@ -132,23 +132,6 @@ async def reset_password(
 
     await transaction(User, write)
     await verifier.forgive(user["username"], origin)
-
-
-async def _store_link(user_id: ObjectId, token: str, now: datetime, session: AsyncClientSession) -> bool:
-    """Puts a new link in place of the account's last one; False after too many, and the last one stays good."""
-    digest = _digest(token)
-    recent = {"$filter": {"input": {"$ifNull": ["$mailedAt", []]}, "cond": {"$gt": ["$$this", now - RESET_TTL]}}}
-    is_one_too_many = {"$gte": [{"$size": "$mailedAt"}, MAX_LINKS]}
-    new: Row = {"digest": digest, "expiresAt": now + RESET_TTL, "mailedAt": {"$concatArrays": ["$mailedAt", [now]]}}
-    kept = {name: {"$cond": [is_one_too_many, f"${name}", value]} for name, value in new.items()}
-    row = await collection_of(PasswordReset).find_one_and_update(
-        {"_id": user_id},
-        [{"$set": {"mailedAt": recent}}, {"$set": kept}],
-        upsert=True,
-        return_document=ReturnDocument.AFTER,
-        session=session,
-    )
-    return bool(row and row["digest"] == digest)
 
 
 def _digest(token: str) -> bytes:

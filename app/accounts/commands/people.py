@@ -1,7 +1,7 @@
 """Opening, changing and closing accounts."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -17,12 +17,17 @@ from app.accounts.queries import get_user
 from app.accounts.roles import Permission, Role, role_of
 from app.accounts.schemas import ProfilePatch, Registration, UserCreate, UserPatch
 from app.mail.outbox import Outbox
+from app.platform.attempts import Rule
 from app.platform.commit import Insert, commit
 from app.platform.idempotency import Once
 from app.platform.mongo import collection_of, transaction
 from app.platform.sequence import Counter
 from app.platform.wire import JsonObject, Row
 
+from .verification import Verifier
+
+# Each of them sends a mail to an address that may be anybody's.
+_NEW_EMAIL = Rule("e-mail: account", free=5, max_delay=timedelta(hours=1))
 MaybeOnce = Once[Row] | None
 
 
@@ -113,20 +118,22 @@ async def _open_account(row: Row, audit: Row, once: MaybeOnce = None) -> Row:
         raise UsernameTaken from None
 
 
-async def change_profile(actor: Actor, body: JsonObject, origin: Origin, *, mail: Outbox, now: datetime) -> Row:
+async def change_profile(actor: Actor, body: JsonObject, origin: Origin, *, verifier: Verifier, now: datetime) -> Row:
     """Changes the caller's own e-mail and name; for the e-mail a recent sign-in is needed, and the old one is told.
 
-    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`.
+    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `TooManyRequests`.
     """
     actor.require_session()
     if "email" in body:
         actor.require_recent_sign_in(now)
     patch = ProfilePatch.parse(body).given()
+    if "email" in patch and patch["email"] != (await get_user(actor.id)).get("email"):
+        await verifier.attempts.begin([(_NEW_EMAIL, str(actor.id))], now)
 
     async def write(session: AsyncClientSession) -> Row:
         before = await get_user(actor.id, session)
         after = await _change(actor, before, patch, origin, now, session)
-        await _tell_old_address(before, after, mail, origin, now, session)
+        await _tell_old_address(before, after, verifier.mail, origin, now, session)
         return after
 
     return await transaction(User, write)

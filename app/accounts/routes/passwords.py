@@ -68,7 +68,7 @@ async def forgot_password_route(
 ) -> Response:
     """Mails a link to a new password, good once and for an hour, to the account's e-mail or, without one, to a username
     that is an address. The answer is the same whether there is such an account or not. A new link voids the one before;
-    there are three an hour at most.
+    an address gets three an hour at most.
     """
     body = await read_json(request)
     public_url: str = request.state.public_url

@@ -14,6 +14,7 @@ from app.accounts.deps import (
     TheMail,
     TheOrigin,
     ThePasswords,
+    TheVerifier,
     UserReference,
     object_id,
 )
@@ -54,13 +55,15 @@ async def get_me(actor: EnrollingActor) -> Response:
         "updateMe",
         USER,
         body=Body(ProfilePatch, {"name": "Carol C."}),
-        errors=[*SIGNED_OUT, *STEP_UP_ERRORS, Conflict],
+        errors=[*SIGNED_OUT, *STEP_UP_ERRORS, Conflict, TooManyRequests],
     ),
 )
-async def update_me(request: Request, actor: CurrentActor, mail: TheMail, origin: TheOrigin) -> Response:
-    """Changes the caller's e-mail and name (JSON merge patch). The e-mail takes a recent sign-in."""
+async def update_me(request: Request, actor: CurrentActor, verifier: TheVerifier, origin: TheOrigin) -> Response:
+    """Changes the caller's e-mail and name (JSON merge patch). The e-mail takes a recent sign-in; whoever changes it
+    more than five times waits longer each time.
+    """
     body = await read_json(request)
-    return json_response(user_out(await change_profile(actor, body, origin, mail=mail, now=now())))
+    return json_response(user_out(await change_profile(actor, body, origin, verifier=verifier, now=now())))
 
 
 @router.get(
