@@ -19,7 +19,7 @@ from app.accounts.audit import AuditEntry
 from app.accounts.commands.people import create_first_admin
 from app.accounts.commands.verification import Verifier
 from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Session, SpentToken, User
-from app.accounts.passwords import PasswordPool
+from app.accounts.passwords import MAX_PENDING, MAX_PER_CALLER, PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.analytics import projector
 from app.analytics.backfill import count_for, keep_filled
@@ -112,12 +112,13 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
             logger.warning("JWT_SECRET is shorter than 32 bytes; RFC 7518 asks for at least as many for HS256")
         secret = settings.jwt_secret.get_secret_value()
         database = Database(connect(settings.mongodb_uri))
-        passwords = PasswordPool()
+        has_limits = settings.rate_limits == "on"
+        passwords = PasswordPool(MAX_PER_CALLER if has_limits else MAX_PENDING)
         secrets = secret_box_of(settings)
         mail = Outbox(secrets)
         notification_key = derive_key(secret, "notifications")
         sender = Sender(mailer_of(settings), mail, renderer_of(settings, notification_key))
-        attempts = Attempts(derive_key(secret, "attempts"), is_on=settings.rate_limits == "on")
+        attempts = Attempts(derive_key(secret, "attempts"), is_on=has_limits)
         verifier = Verifier(passwords, secrets, attempts, mail)
         events = EventReader(Cursors(derive_key(secret, "event-cursor")))
         follower = EventFollower(events, WATCHED)
@@ -148,7 +149,7 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
                 verifier=verifier,
                 mail=mail,
                 idempotency=Idempotency(derive_key(secret, "idempotency")),
-                budgets=Budgets(exchange, is_on=settings.rate_limits == "on"),
+                budgets=Budgets(exchange, is_on=has_limits),
                 events=events,
                 follower=follower,
                 hub=hub,

@@ -1,7 +1,7 @@
 """bcrypt in a small pool of its own: two threads, a bounded queue, never the event loop.
 
 One check is a quarter of a second of CPU by design. More waiting checks than two threads can serve in a second
-would only pile up, so they are refused with 429.
+would only pile up, so they are refused with 429. So is whoever has two under way, so that others find room.
 """
 
 import asyncio
@@ -10,8 +10,10 @@ import os
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from itertools import pairwise
@@ -29,6 +31,9 @@ Result = TypeVar("Result")
 ROUNDS = 12
 THREADS = 2
 MAX_WAITING = 8
+MAX_PENDING = THREADS + MAX_WAITING
+# For a person at a time one is enough; for the many behind one address two keep both threads at work.
+MAX_PER_CALLER = 2
 NICENESS = 10
 # bcrypt reads no further; the original's library cut silently, so longer old passwords must still match.
 MAX_BYTES = 72
@@ -76,31 +81,35 @@ def _give_way() -> None:
 class PasswordPool:
     """Hashes and checks passwords off the event loop, for as many as two threads can serve in good time."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_caller: int = MAX_PER_CALLER) -> None:
+        self._per_caller = per_caller
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt", initializer=_give_way)
-        self._pending = 0
+        self._pending: Counter[str] = Counter()
 
-    def place(self) -> "Place":
-        """A place in the queue, `with` which one password can be hashed or checked."""
-        return Place(self._executor, self._take, self._give_back)
+    def place(self, caller: str) -> "Place":
+        """A place in the queue, `with` which one password can be hashed or checked.
 
-    async def hash(self, password: str) -> str:
-        with self.place() as place:
+        `caller` is whose it is: a signed-in user by id, a stranger by where they call from.
+        """
+        return Place(self._executor, partial(self._take, caller), partial(self._give_back, caller))
+
+    async def hash(self, password: str, caller: str) -> str:
+        with self.place(caller) as place:
             return await place.hash(password)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _take(self) -> None:
-        if self._pending >= THREADS + MAX_WAITING:
+    def _take(self, caller: str) -> None:
+        if self._pending.total() >= MAX_PENDING or self._pending[caller] >= self._per_caller:
             PASSWORD_CHECKS_REFUSED.inc()
             raise TooManyRequests(math.ceil(MAX_WAITING / THREADS / 4))
-        self._pending += 1
-        PASSWORD_CHECKS_WAITING.set(self._pending)
+        self._pending[caller] += 1
+        PASSWORD_CHECKS_WAITING.set(self._pending.total())
 
-    def _give_back(self) -> None:
-        self._pending -= 1
-        PASSWORD_CHECKS_WAITING.set(self._pending)
+    def _give_back(self, caller: str) -> None:
+        self._pending -= Counter({caller: 1})  # which forgets who has none left
+        PASSWORD_CHECKS_WAITING.set(self._pending.total())
 
 
 class Place:

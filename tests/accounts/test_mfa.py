@@ -186,7 +186,7 @@ class TestSignIn:
         user = await add_mfa_user(mfaEnabled=False)
         pool = verifier.passwords
         credentials = Credentials(username="careful", password=PASSWORD)
-        busy = [asyncio.ensure_future(pool.hash("keeps the threads busy")) for _ in range(2)]
+        busy = [asyncio.ensure_future(pool.hash("keeps the threads busy", "busy")) for _ in range(2)]
         await asyncio.sleep(0)
         while not pool._executor._work_queue.empty():  # noqa: ASYNC110 - the threads tell nobody that they have begun
             await asyncio.sleep(0)

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from app.accounts import passwords
 from app.accounts.documents import User
-from app.accounts.passwords import MAX_WAITING, NICENESS, ROUNDS, THREADS, PasswordPool, weakness
+from app.accounts.passwords import MAX_PENDING, MAX_PER_CALLER, NICENESS, ROUNDS, PasswordPool, weakness
 from app.platform.errors import TooManyRequests
 from app.platform.mongo import collection_of
 from tests.factories.accounts import COSTLY_HASH, PASSWORD, add_user
@@ -210,7 +210,7 @@ async def log_in(client: AsyncClient, username: str, password: str) -> Response:
 
 class TestPool:
     async def test_makes_hashes_of_twelve_rounds(self, pool: PasswordPool) -> None:
-        hashed = await pool.hash(PASSWORD)
+        hashed = await pool.hash(PASSWORD, "carol")
 
         assert re.fullmatch(r"\$2b\$12\$.{53}", hashed)
         assert await check(pool, PASSWORD, hashed)
@@ -222,7 +222,7 @@ class TestPool:
 
     async def test_the_event_loop_goes_on_meanwhile(self, pool: PasswordPool) -> None:
         turns = 0
-        hashing = asyncio.ensure_future(pool.hash(PASSWORD))
+        hashing = asyncio.ensure_future(pool.hash(PASSWORD, "carol"))
 
         while not hashing.done():
             await asyncio.sleep(0)
@@ -240,7 +240,7 @@ class TestPool:
             return COSTLY_HASH.encode()
 
         monkeypatch.setattr(bcrypt, "hashpw", hashed)
-        await pool.hash(PASSWORD)
+        await pool.hash(PASSWORD, "carol")
 
         mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         assert seen == [max(NICENESS, mine)]
@@ -248,7 +248,7 @@ class TestPool:
     async def test_refuses_more_than_it_can_serve_soon_and_recovers(self, pool: PasswordPool) -> None:
         stored = quick_hash(PASSWORD.encode())
         refused = refusals()
-        all_places = [asyncio.ensure_future(pool.hash(PASSWORD)) for _ in range(THREADS + MAX_WAITING)]
+        all_places = [asyncio.ensure_future(pool.hash(PASSWORD, str(n))) for n in range(MAX_PENDING)]
         await asyncio.sleep(0)
 
         with pytest.raises(TooManyRequests) as refusal:
@@ -260,8 +260,25 @@ class TestPool:
         assert all(await asyncio.gather(*all_places))
         assert await check(pool, PASSWORD, stored)
 
+    async def test_one_caller_leaves_room_for_others(self, pool: PasswordPool) -> None:
+        refused = refusals()
+        own = [asyncio.ensure_future(pool.hash(PASSWORD, "mallory")) for _ in range(MAX_PER_CALLER)]
+        await asyncio.sleep(0)
+
+        for _ in range(MAX_PENDING):
+            with pytest.raises(TooManyRequests) as refusal:
+                await pool.hash(PASSWORD, "mallory")
+
+        assert int(refusal.value.headers["Retry-After"]) >= 1
+        assert refusals() == refused + MAX_PENDING
+        assert await pool.hash(PASSWORD, "carol")
+        assert all(await asyncio.gather(*own))
+        # And has room again, of which nothing is remembered.
+        assert await pool.hash(PASSWORD, "mallory")
+        assert not pool._pending
+
     async def test_who_gives_up_waiting_still_takes_a_place_until_the_thread_is_done(self, pool: PasswordPool) -> None:
-        all_places = [asyncio.ensure_future(pool.hash(PASSWORD)) for _ in range(THREADS + MAX_WAITING)]
+        all_places = [asyncio.ensure_future(pool.hash(PASSWORD, str(n))) for n in range(MAX_PENDING)]
         await asyncio.sleep(0)
 
         for place in all_places[2:]:
@@ -269,17 +286,17 @@ class TestPool:
         await asyncio.sleep(0)
 
         with pytest.raises(TooManyRequests):
-            await pool.hash(PASSWORD)
+            await pool.hash(PASSWORD, "carol")
         await asyncio.gather(*all_places, return_exceptions=True)
 
     async def test_an_error_in_the_thread_gives_its_place_back(self, pool: PasswordPool) -> None:
-        for _ in range(THREADS + MAX_WAITING + 1):
+        for _ in range(MAX_PENDING + 1):
             with pytest.raises(ValueError, match="72"):
-                await pool.hash("x" * 73)
+                await pool.hash("x" * 73, "carol")
 
 
 async def check(pool: PasswordPool, password: str, stored: object) -> bool:
-    with pool.place() as place:
+    with pool.place("dave") as place:
         return await place.check(password, stored)
 
 

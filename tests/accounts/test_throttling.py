@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from app.accounts.actor import Origin
 from app.accounts.commands import verification
 from app.accounts.commands.passwords import reset_password
+from app.accounts.commands.people import create_user, register
 from app.accounts.commands.signin import complete_sign_in, reauthenticate, sign_in
 from app.accounts.commands.verification import Verifier
 from app.accounts.documents import PasswordReset, User
 from app.accounts.errors import InvalidCredentials, InvalidOtp, InvalidRecoveryCode, MfaRequired
-from app.accounts.passwords import MAX_WAITING, THREADS
+from app.accounts.passwords import MAX_PENDING, PasswordPool, Place
 from app.accounts.recovery import code_digest
+from app.accounts.roles import Role
 from app.accounts.schemas import Credentials, MfaAnswer, Proof
 from app.platform.attempts import Attempts, FailureRow, Rule
 from app.platform.clock import now
@@ -70,6 +73,14 @@ class Person:
 @pytest.fixture
 def person(verifier: Verifier, owner: Row) -> Person:
     return Person(verifier, now())
+
+
+async def link_of(user: Row, moment: datetime) -> str:
+    """The token of a link to a new password."""
+    token = "pr_" + "x" * 43
+    link = {"digest": hashlib.sha256(token.encode()).digest(), "expiresAt": moment + timedelta(hours=1)}
+    await collection_of(PasswordReset).insert_one({"_id": user["_id"], **link})
+    return token
 
 
 async def failures() -> int:
@@ -160,13 +171,46 @@ class TestPasswords:
     async def test_who_is_turned_away_for_want_of_a_thread_has_not_failed(
         self, costly_passwords: None, person: Person
     ) -> None:
-        busy = [asyncio.ensure_future(person.verifier.passwords.hash("x")) for _ in range(THREADS + MAX_WAITING)]
+        busy = [asyncio.ensure_future(person.verifier.passwords.hash("x", "busy")) for _ in range(MAX_PENDING)]
         await asyncio.sleep(0)
 
         assert (await person.tries(PASSWORD)).isdigit()
 
         assert await failures() == 0
         await asyncio.gather(*busy)
+
+    @pytest.mark.parametrize("way", ["sign in", "register", "reset", "reauthenticate", "create"])
+    async def test_a_thread_is_taken_in_the_name_of_who_asks(self, person: Person, owner: Row, way: str) -> None:
+        asked_for: list[str] = []
+
+        class Noting(PasswordPool):
+            def place(self, caller: str) -> Place:
+                asked_for.append(caller)
+                return super().place(caller)
+
+        pool = Noting()
+        verifier = replace(person.verifier, passwords=pool)
+        origin = Origin(None, "2001:db8::7")
+        actor, _ = await add_session(owner)
+        match way:
+            case "sign in":
+                await Person(verifier, person.now).tries(PASSWORD, origin)
+            case "register":
+                body = {"username": "new", "password": PASSWORD}
+                await register(body, origin, is_open=True, passwords=pool, now=person.now)
+            case "reset":
+                link = await link_of(owner, person.now)
+                body = {"token": link, "password": "a new and long passphrase"}
+                await reset_password(body, origin, verifier=verifier, now=person.now)
+            case "reauthenticate":
+                await reauthenticate(actor, Proof(password=PASSWORD), origin, verifier=verifier, now=person.now)
+            case "create":
+                body = {"username": "new", "password": PASSWORD}
+                boss = replace(actor, role=Role.ADMIN)
+                await create_user(boss, body, origin, passwords=pool, now=person.now)
+        pool.close()
+
+        assert asked_for == [str(owner["_id"]) if way in ("reauthenticate", "create") else "2001:db8::/64"]
 
     async def test_a_good_sign_in_leaves_nothing_counted(self, person: Person) -> None:
         for _ in range(3):
@@ -176,11 +220,7 @@ class TestPasswords:
 
     async def test_a_new_password_by_mail_clears_the_way(self, person: Person, owner: Row) -> None:
         await person.guesses(FREE + 1)
-        token = "pr_" + "x" * 43
-        link = {"digest": hashlib.sha256(token.encode()).digest(), "expiresAt": person.now + timedelta(hours=1)}
-        await collection_of(PasswordReset).insert_one({"_id": owner["_id"], **link})
-
-        body = {"token": token, "password": "a new and long passphrase"}
+        body = {"token": await link_of(owner, person.now), "password": "a new and long passphrase"}
         await reset_password(body, HERE, verifier=person.verifier, now=person.now)
 
         assert await person.tries("a new and long passphrase") == "in"

@@ -21,7 +21,7 @@ from app.platform.idempotency import Once
 from app.platform.mongo import collection_of, transaction
 from app.platform.wire import JsonObject, Row
 
-from .verification import Verifier
+from .verification import Verifier, where
 
 RESET_TTL = timedelta(hours=1)
 _TOKEN_PREFIX, _TOKEN_BYTES = "pr_", 32
@@ -47,7 +47,7 @@ async def change_password(
     user = await verifier.check_own_password(actor, change.current_password, origin, now)
     _require_strength(change.new_password, actor.username, "newPassword")
     version = user.get("passwordVersion", 0) + 1
-    hashed = await verifier.passwords.hash(change.new_password)
+    hashed = await verifier.passwords.hash(change.new_password, str(actor.id))
     audit = audit_row(AuditType.PASSWORD_CHANGED, at=now, origin=origin, actor=actor, target=user)
 
     async def write(session: AsyncClientSession) -> None:
@@ -112,7 +112,7 @@ async def reset_password(
     if not user:
         raise InvalidResetToken
     _require_strength(request.password, user["username"], "password")
-    hashed = await verifier.passwords.hash(request.password)
+    hashed = await verifier.passwords.hash(request.password, where(origin))
     audit = audit_row(AuditType.PASSWORD_RESET, at=now, origin=origin, target=user)
 
     async def write(session: AsyncClientSession) -> None:

@@ -24,7 +24,7 @@ from app.platform.mongo import collection_of, transaction
 from app.platform.sequence import Counter
 from app.platform.wire import JsonObject, Row
 
-from .verification import Verifier
+from .verification import Verifier, where
 
 # Each of them sends a mail to an address that may be anybody's.
 _NEW_EMAIL = Rule("e-mail: account", free=5, max_delay=timedelta(hours=1))
@@ -43,7 +43,7 @@ async def register(
     """Opens a Customer account for anybody. Raises `RegistrationClosed`, `InvalidInput`, `UsernameTaken`."""
     if not is_open:
         raise RegistrationClosed
-    row = await _new_account(Registration.parse(body), Role.CUSTOMER, passwords, now)
+    row = await _new_account(Registration.parse(body), Role.CUSTOMER, passwords, where(origin), now)
     audit = audit_row(AuditType.ACCOUNT_REGISTERED, at=now, origin=origin, target=row)
     return await _open_account(row, audit, once)
 
@@ -65,7 +65,7 @@ async def create_user(
     if body.get("role", Role.CUSTOMER) != Role.CUSTOMER:
         actor.require_recent_sign_in(now)
     fields = UserCreate.parse(body)
-    row = await _new_account(fields, fields.role, passwords, now)
+    row = await _new_account(fields, fields.role, passwords, str(actor.id), now)
     audit = audit_row(AuditType.ACCOUNT_CREATED, at=now, origin=origin, actor=actor, target=row)
     return await _open_account(row, audit, once)
 
@@ -73,7 +73,7 @@ async def create_user(
 async def create_admin(username: str, password: str, *, passwords: PasswordPool, now: datetime) -> Row:
     """Opens an Admin account, for whoever runs the machine. Raises `InvalidInput`, `UsernameTaken`."""
     fields = Registration.parse({"username": username, "password": password})
-    row = await _new_account(fields, Role.ADMIN, passwords, now)
+    row = await _new_account(fields, Role.ADMIN, passwords, where(Origin()), now)
     return await _open_account(row, audit_row(AuditType.ACCOUNT_CREATED, at=now, origin=Origin(), target=row))
 
 
@@ -92,7 +92,7 @@ async def create_first_admin(username: str, password: str, *, passwords: Passwor
     return True
 
 
-async def _new_account(fields: Registration, role: Role, passwords: PasswordPool, now: datetime) -> Row:
+async def _new_account(fields: Registration, role: Role, passwords: PasswordPool, caller: str, now: datetime) -> Row:
     # New accounts are unique by index; this look is for the old ones, which have no usernameKey.
     if await collection_of(User).find_one({"username": fields.username}, {"_id": 1}, collation=ANY_CASE):
         raise UsernameTaken
@@ -100,7 +100,7 @@ async def _new_account(fields: Registration, role: Role, passwords: PasswordPool
         "_id": ObjectId(),
         "username": fields.username,
         "usernameKey": username_key(fields.username),
-        "password": await passwords.hash(fields.password),
+        "password": await passwords.hash(fields.password, caller),
         "passwordVersion": 0,
         "role": role,
         "mfaEnabled": False,

@@ -26,7 +26,7 @@ from app.platform.mongo import collection_of, transaction
 from app.platform.wire import Row
 
 from .sessions import make_room, session_row, used
-from .verification import Verifier
+from .verification import Verifier, where
 
 # How long the token before the current one may be repeated: its answer may have got lost on the way.
 REFRESH_GRACE = timedelta(seconds=10)
@@ -50,7 +50,7 @@ async def sign_in(
 
     Raises `InvalidCredentials`, `MfaRequired` with an `mfaToken`, `InvalidOtp`, `TooManyRequests`.
     """
-    with verifier.passwords.place() as place:
+    with verifier.passwords.place(where(origin)) as place:
         user = await user_by_username(credentials.username)
         try:
             user = await verifier.check_password(credentials.username, user, credentials.password, origin, now, place)

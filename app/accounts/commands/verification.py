@@ -63,7 +63,7 @@ class Verifier:
         Raises `InvalidCredentials`, `TooManyRequests`.
         """
         here = _password_here(username, origin)
-        elsewhere: Counted = [(_PASSWORD_ADDRESS, _where(origin))]
+        elsewhere: Counted = [(_PASSWORD_ADDRESS, where(origin))]
         if not await self._is_known(user["_id"] if user else ObjectId(), origin):
             elsewhere += [(_PASSWORD_ACCOUNT, username_key(username)), (_PASSWORD_ALL, "")]
         await self.attempts.begin([*here, *elsewhere], now)
@@ -99,7 +99,7 @@ class Verifier:
 
     async def check_own_password(self, actor: Actor, password: str, origin: Origin, now: datetime) -> Row:
         """Answers the stored user, if a signed-in one knows the password. Raises as `check_password` does."""
-        with self.passwords.place() as place:
+        with self.passwords.place(str(actor.id)) as place:
             user = await get_user(actor.id)
             async with _failure_recorded(actor, origin, now):
                 return await self.check_password(actor.username, user, password, origin, now, place)
@@ -136,7 +136,7 @@ class Verifier:
 
     async def begin_code(self, user: Row, origin: Origin, now: datetime) -> Counted:
         """Counts one try of a code; what this answers is for `code_was_right`. Raises `TooManyRequests`."""
-        counted: Counted = [(_CODE_HERE, f"{user['_id']} {_where(origin)}")]
+        counted: Counted = [(_CODE_HERE, f"{user['_id']} {where(origin)}")]
         if not await self._is_known(user["_id"], origin):
             counted.append((_CODE_ACCOUNT, str(user["_id"])))
         await self.attempts.begin(counted, now)
@@ -192,9 +192,9 @@ async def _failure_recorded(actor: Actor, origin: Origin, now: datetime) -> Asyn
 
 
 def _password_here(username: str, origin: Origin) -> Counted:
-    return [(_PASSWORD_HERE, f"{username_key(username)} {_where(origin)}")]
+    return [(_PASSWORD_HERE, f"{username_key(username)} {where(origin)}")]
 
 
-def _where(origin: Origin) -> str:
+def where(origin: Origin) -> str:
     """Whose address it is; with IPv6 one customer has as many as they like."""
     return caller_of(origin.address) if origin.address else "unknown"
