@@ -1,8 +1,7 @@
 """What routes ask for: the caller, and the parts of the service that were built at start-up."""
 
-from collections.abc import Awaitable
-from datetime import datetime
-from typing import Annotated
+from contextlib import nullcontext, suppress
+from typing import Annotated, Self
 
 from bson import ObjectId
 from fastapi import Depends, Path, Request
@@ -10,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from app.mail.outbox import Outbox
 from app.platform.clock import now
-from app.platform.errors import NotFound, Unauthenticated
+from app.platform.errors import NotFound, TooManyRequests, Unauthenticated
 from app.platform.idempotency import Idempotency
 from app.platform.ratelimit import Budgets
 
@@ -21,7 +20,7 @@ from .errors import InvalidToken, MfaSetupRequired, ReauthenticationRequired, Se
 from .passwords import PasswordPool
 from .queries import actor_of, claims_of
 from .schemas import USER_EXAMPLE
-from .tokens import AccessClaims, Tokens
+from .tokens import Tokens
 
 # What every operation for signed-in users may answer.
 SIGNED_OUT = (Unauthenticated, InvalidToken, MfaSetupRequired)
@@ -58,37 +57,57 @@ async def enrolling_actor(request: Request) -> Actor:
 
 
 async def _actor(request: Request, *, may_lack_mfa: bool) -> Actor:
-    moment = now()
-    claims = await charged(request, _claims(request, moment))
-    budgets: Budgets = request.state.budgets
-    budgets.hold_place(request, claims.user_id)
-    actor = await actor_of(claims, moment, may_lack_mfa=may_lack_mfa)
+    moment, token = now(), bearer_token(request)
+    with Charge(request, token) as charge:
+        if token is None:
+            raise Unauthenticated
+        claims = await claims_of(token, request.state.tokens, moment)
+        charge.user_id = claims.user_id
+        actor = await actor_of(claims, moment, may_lack_mfa=may_lack_mfa)
     await note_use(actor, moment)
     request.state.claims = claims
     request.state.actor = actor
     return actor
 
 
-async def _claims(request: Request, now: datetime) -> AccessClaims:
-    token = bearer_token(request)
-    if token is None:
-        raise Unauthenticated
-    return await claims_of(token, request.state.tokens, now)
+class Charge:
+    """Around finding out who sent a token: one request of the user's, if it is good, else one of the address's.
 
-
-async def charged(connection: HTTPConnection, claims: Awaitable[AccessClaims]) -> AccessClaims:
-    """The claims, at the cost of one of the user's requests; of one of the address's where they name nobody.
-
-    Raises `TooManyRequests`, or what stands in the way of the claims.
+    So nobody spends another's budget with a token that has ended. One that was good the last time is charged before it
+    is looked up; any other is looked up first, unless the address has nothing left. Raises `TooManyRequests`.
     """
-    budgets: Budgets = connection.state.budgets
-    try:
-        read = await claims
-    except (Unauthenticated, InvalidToken):
-        budgets.charge_address(connection)
-        raise
-    budgets.charge_user(connection, read.user_id)
-    return read
+
+    def __init__(self, connection: HTTPConnection, token: str | None, *, is_stream: bool = False) -> None:
+        self._connection = connection
+        self._token = token
+        self._is_stream = is_stream
+        self._budgets: Budgets = connection.state.budgets
+        self._owner = self._budgets.owner_of(token)
+        self.user_id: ObjectId | None = None
+        """Whom the token names, to be set before it is looked up."""
+
+    def __enter__(self) -> Self:
+        if self._owner is None:
+            self._budgets.check_address(self._connection)
+        else:
+            self._charge_user(self._owner)
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        match error:
+            case None | MfaSetupRequired() if self._owner is None and self.user_id is not None:
+                self._budgets.remember(self._token, self.user_id)
+                # A stream is open by now, and the next is refused before it is.
+                with suppress(TooManyRequests) if self._is_stream else nullcontext():
+                    self._charge_user(self.user_id)
+            case Unauthenticated() | InvalidToken():
+                self._budgets.forget(self._token)
+                self._budgets.charge_address(self._connection)
+
+    def _charge_user(self, user_id: ObjectId) -> None:
+        self._budgets.charge_user(self._connection, user_id)
+        if not self._is_stream:
+            self._budgets.hold_place(self._connection, user_id)
 
 
 async def anonymous(request: Request) -> None:

@@ -12,10 +12,10 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from app.accounts.actor import Actor
-from app.accounts.deps import bearer_token, charged, origin_of
+from app.accounts.deps import Charge, bearer_token, origin_of
 from app.accounts.errors import InvalidToken, MfaSetupRequired
 from app.accounts.queries import claims_of
-from app.accounts.tokens import AccessClaims, Tokens
+from app.accounts.tokens import Tokens
 from app.events.replay import EventReader
 from app.platform.clock import now
 from app.platform.errors import TooManyRequests
@@ -97,50 +97,53 @@ class _Conversation:
         self._hub.check_open()
         try:
             async with asyncio.timeout(INIT_WITHIN_S):
-                claims = await self._introduction()
+                token = await self._introduction()
         except TimeoutError:
             raise StreamEnds(NO_INIT) from None
-        except PyMongoError:
-            raise StreamEnds(NOT_READY) from None
-        listener = Listener(DOOR, claims, self._end)
+        listener = await self._enter(token)
         try:
-            await self._hub.enter(listener)
             self._send({"type": "connection_ack"})
             while listener.ending is None and (message := await self._read()) is not None:
                 await self._answer(listener, message)
                 await self._connection.caught_up()
-        except (InvalidToken, MfaSetupRequired):
-            raise StreamEnds(FORBIDDEN) from None
-        except PyMongoError:
-            raise StreamEnds(NOT_READY) from None
         finally:
             self._hub.leave(listener)
             await _stop([subscription.task for subscription in self._subscriptions.values()])
 
-    async def _introduction(self) -> AccessClaims:
-        """Waits for `connection_init`, and reads who it is from it or from the header."""
+    async def _introduction(self) -> str:
+        """Waits for `connection_init`, and takes the token from it or from the header."""
         while (message := await self._read()) is not None:
             match message["type"]:
                 case "connection_init":
-                    return await self._claims(message.get("payload"))
+                    return self._token(message.get("payload"))
                 case "subscribe":
                     raise StreamEnds(UNAUTHORIZED)
                 case "ping":
                     self._send(PONG)
         raise StreamEnds(UNAUTHORIZED)  # gone; nobody hears this
 
-    async def _claims(self, payload: Row | None) -> AccessClaims:
+    def _token(self, payload: Row | None) -> str:
         given = {name.lower(): value for name, value in (payload or {}).items()}
         token = bearer_token(self._request)
         if "authorization" in given:
             scheme, _, token = str(given["authorization"]).strip().partition(" ")
             token = token.strip() if scheme.lower() == "bearer" else None
+        return token or ""
+
+    async def _enter(self, token: str) -> Listener:
         try:
-            return await charged(self._request, claims_of(token or "", self._tokens, now()))
-        except InvalidToken:
+            with Charge(self._request, token, is_stream=True) as charge:
+                claims = await claims_of(token, self._tokens, now())
+                charge.user_id = claims.user_id
+                listener = Listener(DOOR, claims, self._end)
+                await self._hub.enter(listener)
+        except (InvalidToken, MfaSetupRequired):
             raise StreamEnds(FORBIDDEN) from None
         except TooManyRequests as error:
             raise StreamEnds(Ending(CloseCode.TOO_MUCH, error.text)) from None
+        except PyMongoError:
+            raise StreamEnds(NOT_READY) from None
+        return listener
 
     async def _answer(self, listener: Listener, message: Row) -> None:
         match message["type"]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from starlette.requests import HTTPConnection, Request
+from bson import ObjectId
+from starlette.requests import HTTPConnection
 
 from .errors import TooManyRequests
 from .metrics import REQUESTS_REFUSED
@@ -18,6 +19,8 @@ MAX_IN_FLIGHT = 100
 RETRY_IN_FLIGHT_S = 1
 # Callers remembered at a time, some 15 MB of them; whoever was not seen for the longest is forgotten.
 MAX_CALLERS = 50_000
+# Good tokens remembered at a time, each of some 400 bytes.
+MAX_TOKENS = 10_000
 # Less than this part of a budget is not worth a write: most callers never cost one.
 _WORTH_TELLING_PART = 100
 # A client that is at one request after the other has no more than a few under way.
@@ -70,13 +73,30 @@ class Budgets:
         self._window = 0
         self._spent: OrderedDict[str, Share] = OrderedDict()
         self._in_flight: dict[str, Share] = {}
+        self._owners: OrderedDict[str, ObjectId] = OrderedDict()
+
+    def owner_of(self, token: str | None) -> ObjectId | None:
+        """Whose token it was when it was last looked up here; None if it was not good, or not seen of late."""
+        return None if token is None else self._owners.get(token)
+
+    def remember(self, token: str | None, user_id: ObjectId) -> None:
+        """The token is good: its next request is the user's before it is looked up."""
+        if token is None or not self._is_on:
+            return
+        self._owners[token] = user_id
+        if len(self._owners) > MAX_TOKENS:
+            self._owners.popitem(last=False)
+
+    def forget(self, token: str | None) -> None:
+        if token is not None:
+            self._owners.pop(token, None)
 
     def charge_user(self, connection: HTTPConnection, user_id: object) -> None:
         """Spends one request of a user's. Raises `TooManyRequests`."""
         if self._is_on:
             self._charge(connection, USER, str(user_id))
 
-    def hold_place(self, request: Request, user_id: object) -> None:
+    def hold_place(self, request: HTTPConnection, user_id: object) -> None:
         """Counts the request among the user's that are under way, until it is answered. Raises `TooManyRequests`."""
         if self._is_on:
             request.state.leave = self.enter(str(user_id))
@@ -84,7 +104,14 @@ class Budgets:
     def charge_address(self, connection: HTTPConnection) -> None:
         """Spends one request of whoever calls from there. Raises `TooManyRequests`."""
         if self._is_on:
-            self._charge(connection, ANONYMOUS, caller_of(connection.client.host if connection.client else ""))
+            self._charge(connection, ANONYMOUS, _address_of(connection))
+
+    def check_address(self, connection: HTTPConnection) -> None:
+        """Spends nothing. Raises `TooManyRequests` when whoever calls from there has nothing left."""
+        if self._is_on:
+            share = self._share(ANONYMOUS, _address_of(connection), self._clock())
+            if share.total >= ANONYMOUS.limit:
+                self.charge_address(connection)
 
     def spend(self, policy: Policy, who: str) -> tuple[bool, Standing]:
         """Whether there was a request left to spend, and what is left now."""
@@ -140,6 +167,10 @@ class Budgets:
         else:
             self._spent.move_to_end(key)
         return share
+
+
+def _address_of(connection: HTTPConnection) -> str:
+    return caller_of(connection.client.host if connection.client else "")
 
 
 def caller_of(host: str) -> str:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
-from app.accounts.deps import SIGNED_OUT, CurrentActor, TheTokens, bearer_token, charged
+from app.accounts.deps import SIGNED_OUT, Charge, CurrentActor, TheTokens, bearer_token
 from app.accounts.queries import claims_of
 from app.accounts.tokens import TICKET_TTL, AccessClaims, Tokens
 from app.events.catalog import EventType
@@ -92,11 +92,13 @@ async def stream_events_route(
     with `Last-Event-ID`, the same ticket is good again, until the token that it was made with expires.
     """
     last_event_id = request.headers.get("last-event-id")
-    claims = await charged(request, _claims(request, tokens, events, last_event_id))
     hub: Hub = request.state.hub
-    stream = EventStream(hub, claims, is_head=getattr(request.state, "is_head", False))
     try:
-        await hub.enter(stream.listener)
+        with Charge(request, bearer_token(request), is_stream=True) as charge:
+            claims = await _claims(request, tokens, events, last_event_id)
+            charge.user_id = claims.user_id
+            stream = EventStream(hub, claims, is_head=getattr(request.state, "is_head", False))
+            await hub.enter(stream.listener)
     except StreamEnds as end:
         raise (TooManyRequests(RETRY_AFTER_S) if end.ending is TOO_MANY_STREAMS else DatabaseUnavailable()) from None
     request.state.actor = stream.listener.actor

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from pymongo.errors import PyMongoError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from app.accounts.deps import bearer_token, charged
+from app.accounts.deps import Charge, bearer_token
 from app.accounts.errors import InvalidToken, MfaSetupRequired
 from app.accounts.queries import claims_of
 from app.accounts.tokens import AccessClaims, Tokens
@@ -52,6 +53,14 @@ AUTH_WITHIN_S = 10
 MAX_MESSAGES = 20
 
 
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    """A token, or a ticket in its place."""
+
+    text: str
+    is_ticket: bool = False
+
+
 class LiveSocket:
     """The ASGI application behind `/ws`; one call is one connection."""
 
@@ -80,9 +89,12 @@ class _Visit:
             raise StreamEnds(WRONG_ORIGIN)
         self._hub.check_open()
         try:
-            claims, options = await self._introduction()
-            listener = Listener(DOOR, claims, self._end)
-            await self._hub.enter(listener)
+            given, options = await self._introduction()
+            with self._charged(given) as charge:
+                claims = await self._claims(given)
+                charge.user_id = claims.user_id
+                listener = Listener(DOOR, claims, self._end)
+                await self._hub.enter(listener)
         except AppError as error:
             raise StreamEnds(_ending_for(error)) from None
         except PyMongoError:
@@ -92,17 +104,16 @@ class _Visit:
         finally:
             self._hub.leave(listener)
 
-    async def _introduction(self) -> tuple[AccessClaims, Options]:
-        """Who it is, by header, ticket or first message, and what they want to hear."""
+    async def _introduction(self) -> tuple[_Credential, Options]:
+        """What says who it is, in header, query or first message, and what they want to hear."""
         options = options_of(self._request.query_params, "ticket")
         if "authorization" in self._request.headers:
             token = bearer_token(self._request)
             if token is None:
                 raise InvalidToken
-            return await self._claims(token), options
+            return _Credential(token), options
         if "ticket" in self._request.query_params:
-            ticket = self._request.query_params["ticket"]
-            return await redeem_ticket(ticket, DOOR, tokens=self._tokens, now=now()), options
+            return _Credential(self._request.query_params["ticket"], is_ticket=True), options
         try:
             async with asyncio.timeout(AUTH_WITHIN_S):
                 first = await self._read()
@@ -111,10 +122,15 @@ class _Visit:
         if first is None:
             raise StreamEnds(NO_TOKEN)  # gone; nobody hears this
         given = first.model_dump(include=first.model_fields_set & Options.model_fields.keys())
-        return await self._claims(first.token), options.model_copy(update=given)
+        return _Credential(first.token), options.model_copy(update=given)
 
-    async def _claims(self, token: str) -> AccessClaims:
-        return await charged(self._request, claims_of(token, self._tokens, now()))
+    def _charged(self, given: _Credential) -> Charge:
+        return Charge(self._request, None if given.is_ticket else given.text, is_stream=True)
+
+    async def _claims(self, given: _Credential) -> AccessClaims:
+        if given.is_ticket:
+            return await redeem_ticket(given.text, DOOR, tokens=self._tokens, now=now())
+        return await claims_of(given.text, self._tokens, now())
 
     async def _stay(self, listener: Listener, options: Options) -> None:
         try:
@@ -155,12 +171,15 @@ class _Visit:
     async def _renew(self, listener: Listener, message: AuthFrame, options: Options) -> None:
         """Goes on with another token. Raises `StreamEnds`."""
         try:
-            claims = await self._claims(message.token)
-            if claims.user_id != listener.claims.user_id:
-                raise StreamEnds(OTHER_USER)
-            if _differs(message, options):
-                raise StreamEnds(Ending(CloseCode.NOT_UNDERSTOOD, "A renewal can't change what the stream tells"))
-            await self._hub.renew(listener, claims)
+            given = _Credential(message.token)
+            with self._charged(given) as charge:
+                claims = await self._claims(given)
+                charge.user_id = claims.user_id
+                if claims.user_id != listener.claims.user_id:
+                    raise StreamEnds(OTHER_USER)
+                if _differs(message, options):
+                    raise StreamEnds(Ending(CloseCode.NOT_UNDERSTOOD, "A renewal can't change what the stream tells"))
+                await self._hub.renew(listener, claims)
         except AppError as error:
             raise StreamEnds(_ending_for(error)) from None
         except PyMongoError:
