@@ -26,7 +26,7 @@ class User(Document):
     """The username without case and outer blanks: unique among new accounts."""
     password: str | None = None
     password_version: int = 0
-    """Raised by each change of the password; sessions of an older one are over."""
+    """Raised by each change of the password, and by switching the account off; sessions of an older one are over."""
     role: Role = Role.CUSTOMER
     mfa_enabled: bool = False
     mfa_secret: str | None = None

@@ -122,6 +122,21 @@ class TestUpdateUser:
         assert (await customer.get("/api/users")).status_code == 200
         assert (await agent.get("/api/users")).status_code == 403
 
+    async def test_a_session_that_switching_off_did_not_see_counts_no_more(
+        self, admin: Caller, customer: Caller, nobody: AsyncClient
+    ) -> None:
+        path, user = f"/api/users/{customer.user_id}", await stored(customer.user_id)
+        assert user is not None
+        await admin.patch(path, json={"active": False})
+        actor, token = await add_session(user)  # as a sign-in would, that began before
+
+        await admin.patch(path, json={"active": True})
+
+        answer = await nobody.get("/api/me", headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "invalid_token")
+        refreshing = {"refreshToken": tokens().refresh(actor.credential_id, 0)}
+        assert (await nobody.post("/api/token/refresh", json=refreshing)).status_code == 401
+
     async def test_switching_off_ends_every_session_for_good(
         self, admin: Caller, customer: Caller, nobody: AsyncClient
     ) -> None:

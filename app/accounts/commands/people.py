@@ -159,9 +159,12 @@ async def change_user(
         before = await get_user(user_id, session)
         if is_weaker and role_of(before) == Role.ADMIN:
             await _require_other_admin(user_id, session)
+        fields = dict(patch)
         if patch.get("active") is False:
             await collection_of(Session).delete_many({"userId": user_id}, session=session)
-        after = await _change(actor, before, patch, origin, now, session)
+            # A sign-in under way may leave one that this does not see, and that must not count if the account comes back.
+            fields["passwordVersion"] = before.get("passwordVersion", 0) + 1
+        after = await _change(actor, before, fields, origin, now, session)
         await _tell_old_address(before, after, mail, origin, now, session)
         return after
 
