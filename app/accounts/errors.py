@@ -52,7 +52,8 @@ class MfaRequired(Unauthenticated):
     detail = "A one-time code is required: send it as otp, or to /api/login/mfa with the mfaToken"
 
     def __init__(self, mfa_token: str | None = None) -> None:
-        super().__init__(extra={"mfaToken": mfa_token} if mfa_token else None)
+        extra = {"mfaToken": mfa_token} if mfa_token else None
+        super().__init__(extra=extra, headers={"Cache-Control": "no-store"})
 
 
 class InvalidMfaToken(Unauthenticated):

@@ -140,8 +140,15 @@ class Unauthenticated(AppError):
     code = Code.UNAUTHENTICATED
     detail = "No token provided"
 
-    def __init__(self, detail: str | None = None, *, extra: Mapping[str, Any] | None = None) -> None:
-        super().__init__(detail, extra=extra, headers={"WWW-Authenticate": 'Bearer realm="ticketing"'})
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        challenge = {"WWW-Authenticate": 'Bearer realm="ticketing"'}
+        super().__init__(detail, extra=extra, headers={**challenge, **(headers or {})})
 
 
 class Forbidden(AppError):

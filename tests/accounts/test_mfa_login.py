@@ -33,6 +33,13 @@ async def session_count() -> int:
 
 
 class TestTwoSteps:
+    async def test_the_answer_that_carries_the_token_is_kept_by_nobody(self, nobody: AsyncClient) -> None:
+        answer = await log_in(nobody, "customer")
+
+        assert (answer.status_code, answer.json()["code"]) == (401, "mfa_required")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="ticketing"'
+
     async def test_the_token_and_a_code_open_a_session(self, nobody: AsyncClient) -> None:
         token = await mfa_token(nobody, "customer")
 

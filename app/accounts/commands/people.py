@@ -162,7 +162,7 @@ async def change_user(
         fields = dict(patch)
         if patch.get("active") is False:
             await collection_of(Session).delete_many({"userId": user_id}, session=session)
-            # A sign-in under way may leave one that this does not see, and that must not count if the account comes back.
+            # A sign-in under way may leave one that this does not see; it must not count when the account comes back.
             fields["passwordVersion"] = before.get("passwordVersion", 0) + 1
         after = await _change(actor, before, fields, origin, now, session)
         await _tell_old_address(before, after, mail, origin, now, session)
