@@ -15,12 +15,33 @@ from pymongo.uri_parser import parse_uri
 
 MIN_SECRET_BYTES = 32
 KEY_BYTES = 32
+_FILLERS = re.compile(r"[-_\s]+")
+
+
+def _bare(secret: str) -> str:
+    """The secret as samples are compared: `Your-Secret Key` is `your_secret_key`."""
+    return _FILLERS.sub("", secret.casefold())
+
+
 # Secrets that tutorials and .env samples carry; a token signed with one of them can be forged by anybody.
 SAMPLE_SECRETS = frozenset(
-    """changeme change-me change_me default dev development example jwt jwt-secret jwt_secret jwtsecret key
-    mysecret mysecretkey my-secret my_secret password please-change-me secret secret-key secret_key secretkey
-    supersecret super-secret super_secret test token your-jwt-secret your_jwt_secret your-secret your_secret
-    your-secret-key your_secret_key your-256-bit-secret yoursecretkey keyboard-cat 123456 12345678""".split()
+    _bare(secret)
+    for secret in """changeme change-me-in-production change-this changethis change-this-secret default dev development
+    example jwt jwt-secret jwt-secret-key jwt-key jwtsecret key my-secret my-secret-key my-jwt-secret my-super-secret
+    my-super-secret-key my-256-bit-secret my-32-character-ultra-secure-and-ultra-long-secret mysecrettoken password
+    please-change-me please-change-this replace-me replace-with-your-secret s3cr3t secret secret-key secret-token
+    secretsecret shhh shhhh shhhhh shhhhhh shhhhhhared-secret some-secret somesecret super-secret super-secret-key
+    super-secret-jwt-key super-secret-jwt-token-with-at-least-32-characters-long supersecretpassword test test-secret
+    this-is-a-secret this-is-a-secret-key this-is-my-secret thisisasecret thisismysecret token topsecret top-secret
+    a-string-secret-at-least-256-bits-long a-string-secret-at-least-384-bits-long
+    a-string-secret-at-least-512-bits-long a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long
+    your-jwt-secret your-jwt-secret-key your-jwt-secret-here your-secret your-secret-here your-secret-key
+    your-secret-key-here your-secret-token your-super-secret-key your-super-secret-jwt-key your-super-secret-jwt-token
+    your-super-secret-jwt-key-change-this your-super-secret-jwt-key-change-in-production
+    your-super-secret-jwt-key-change-this-in-production your-secret-key-change-this-in-production
+    your-secret-key-change-in-production your-256-bit-secret your-384-bit-secret your-512-bit-secret
+    your-very-secret-key keyboard-cat qwerty abc123 123456 12345678 1234567890
+    09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7""".split()
 )
 
 
@@ -52,8 +73,9 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _refuse_sample_secret(cls, secret: SecretStr) -> SecretStr:
-        plain = secret.get_secret_value().strip()
-        if not plain or plain.casefold() in SAMPLE_SECRETS:
+        bare = _bare(secret.get_secret_value())
+        is_one_letter = len(set(bare)) == 1
+        if not bare or is_one_letter or bare in SAMPLE_SECRETS:
             message = "must be a random secret of your own (32 bytes or more), not empty and not a well-known sample"
             raise ValueError(message)
         return secret
