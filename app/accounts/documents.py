@@ -42,6 +42,8 @@ class User(Document):
     name: str | None = None
     active: bool = True
     created_at: datetime | None = None
+    api_keys_made: int = 0
+    """Raised by each new key, so that no two are made at once."""
 
     @model_validator(mode="before")
     @classmethod

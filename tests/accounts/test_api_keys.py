@@ -18,7 +18,7 @@ from app.platform.wire import instant
 from tests.accounts.mfa import stored
 from tests.callers import BASE_URL, Caller
 from tests.conftest import Started
-from tests.factories.accounts import PASSWORD, add_session
+from tests.factories.accounts import PASSWORD, add_api_key, add_session
 from tests.factories.tickets import open_ticket
 
 
@@ -103,6 +103,16 @@ class TestCreate:
         answer = await customer.post("/api/api-keys", json={"name": "robot", "scopes": ["read"]})
 
         assert (answer.status_code, answer.json()["code"]) == (409, "too_many_api_keys")
+        assert await collection_of(ApiKey).count_documents({}) == 50
+
+    async def test_ends_there_also_for_many_at_once(self, customer: Caller) -> None:
+        for _ in range(47):
+            await add_api_key(customer.actor.id)
+
+        body = {"name": "robot", "scopes": ["read"]}
+        answers = await asyncio.gather(*(customer.post("/api/api-keys", json=body) for _ in range(8)))
+
+        assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 5
         assert await collection_of(ApiKey).count_documents({}) == 50
 
     async def test_a_repeated_request_makes_one_and_tells_no_secret(self, customer: Caller) -> None:

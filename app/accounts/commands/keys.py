@@ -7,7 +7,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.accounts.actor import Actor, Origin
 from app.accounts.audit import AuditType, audit_row, record_audit
-from app.accounts.documents import ApiKey
+from app.accounts.documents import ApiKey, User
 from app.accounts.errors import TooManyApiKeys
 from app.accounts.keys import HINT_DIGITS, key_digest
 from app.accounts.messages import api_key_created
@@ -40,8 +40,6 @@ async def create_api_key(
     expires_at = to_ms(fields.expires_at or now + DEFAULT_TTL)
     if not now < expires_at <= now + MAX_TTL:
         raise InvalidInput(FieldError("expiresAt", "out_of_range", f"must be within {MAX_TTL.days} days from now"))
-    if await collection_of(ApiKey).count_documents({"userId": actor.id}) >= MAX_KEYS:
-        raise TooManyApiKeys
     row: Row = {
         "_id": ObjectId(),
         "userId": actor.id,
@@ -61,6 +59,10 @@ async def create_api_key(
     async def write(session: AsyncClientSession) -> Row:
         if once is not None:
             await once.remember(row, session)
+        # Writes to one row of the user's first, so that of two keys made at once the second counts the first.
+        await collection_of(User).update_one({"_id": actor.id}, {"$inc": {"apiKeysMade": 1}}, session=session)
+        if await collection_of(ApiKey).count_documents({"userId": actor.id}, session=session) >= MAX_KEYS:
+            raise TooManyApiKeys
         await collection_of(ApiKey).insert_one(row, session=session)
         await record_audit(audit, session)
         await mail.post(api_key_created(user, row["name"], origin, now), session)
