@@ -1,19 +1,26 @@
 """What is stored about users and what lets them in; `users` keeps the original's field names (contract S4)."""
 
+import unicodedata
 from datetime import datetime
 from typing import Any
 
 from beanie import Document
 from pydantic import ConfigDict, Field, model_validator
 from pymongo import IndexModel
-from pymongo.collation import Collation, CollationStrength
+from pymongo.collation import Collation, CollationAlternate, CollationMaxVariable, CollationStrength
 
 from app.platform.wire import Id, stored_name
 
 from .roles import Role, role_of
 
-# Finds old accounts, which have no usernameKey, without regard to case.
-ANY_CASE = Collation("en", strength=CollationStrength.SECONDARY)
+# Finds old accounts, which have no usernameKey, without regard to case, blanks and the way that letters are composed.
+LOOSELY = Collation(
+    "en",
+    strength=CollationStrength.SECONDARY,
+    alternate=CollationAlternate.SHIFTED,
+    maxVariable=CollationMaxVariable.SPACE,
+    normalization=True,
+)
 
 
 class User(Document):
@@ -23,7 +30,7 @@ class User(Document):
 
     username: str
     username_key: str | None = None
-    """The username without case and outer blanks: unique among new accounts."""
+    """The username without case, outer blanks and ways to compose letters: unique among new accounts."""
     password: str | None = None
     password_version: int = 0
     """Raised by each change of the password, and by switching the account off; sessions of an older one are over."""
@@ -56,7 +63,7 @@ class User(Document):
         name = "users"
         indexes = [
             IndexModel("username", name="username_1", unique=True),
-            IndexModel("username", name="username_any_case", collation=ANY_CASE),
+            IndexModel("username", name="username_loosely", collation=LOOSELY),
             IndexModel(
                 "usernameKey", name="username_key", unique=True, partialFilterExpression={"usernameKey": {"$gt": ""}}
             ),
@@ -161,4 +168,6 @@ class SecurityPolicy(Document):
 
 
 def username_key(username: str) -> str:
-    return username.strip().casefold()
+    """What names that look alike have in common (Unicode's NFKC, without case and outer blanks)."""
+    caseless = unicodedata.normalize("NFKC", username).casefold()
+    return unicodedata.normalize("NFKC", caseless).strip()

@@ -117,6 +117,43 @@ class TestRegister:
         assert answer.json()["code"] == "username_taken"
         assert await user_count() == before
 
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (" lonely ", "lonely"),
+            ("\tLonely", "lonely"),
+            ("ren\u00e9", "rene\u0301"),
+            ("rene\u0301", "REN\u00c9"),
+            ("carol", "\uff43arol"),
+        ],
+    )
+    @pytest.mark.parametrize("is_old", [True, False])
+    async def test_refuses_a_name_that_looks_like_another(
+        self, nobody: AsyncClient, old: str, new: str, *, is_old: bool
+    ) -> None:
+        if is_old:
+            await collection_of(User).insert_one({"_id": ObjectId(), "username": old, **OLD})
+        else:
+            await add_user(username=old)
+
+        answer = await nobody.post("/api/register", json=registration(username=new))
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "username_taken")
+
+    @pytest.mark.parametrize(("old", "new"), [("lone ly", "lonely"), ("rene", "ren\u00e9"), ("a.b", "ab")])
+    async def test_takes_what_is_another_name(self, nobody: AsyncClient, old: str, new: str) -> None:
+        await collection_of(User).insert_one({"_id": ObjectId(), "username": old, **OLD})
+
+        assert (await nobody.post("/api/register", json=registration(username=new))).status_code == 201
+
+    async def test_of_two_ways_to_write_a_name_at_once_one_gets_it(self, nobody: AsyncClient) -> None:
+        names = ["ren\u00e9", "rene\u0301"]
+        answers = await asyncio.gather(
+            *(nobody.post("/api/register", json=registration(username=name)) for name in names)
+        )
+
+        assert sorted(answer.status_code for answer in answers) == [201, 409]
+
     async def test_of_two_at_once_one_gets_the_name(self, costly_passwords: None, nobody: AsyncClient) -> None:
         before = await user_count()
         names = ["carol@example.com", "Carol@example.com", "CAROL@EXAMPLE.COM", "carol@example.com"]

@@ -126,6 +126,14 @@ class TestLogin:
         assert checks() == 1
         assert await session_count() == sessions
 
+    async def test_a_key_of_an_earlier_version_is_no_hindrance(self, nobody: AsyncClient) -> None:
+        name = "Rene\u0301"
+        await add_user(username=name, usernameKey=name.casefold())
+
+        answer = await nobody.post("/api/login", json={"username": name, "password": PASSWORD})
+
+        assert answer.status_code == 200
+
     @pytest.mark.parametrize(
         "given", ["carol@example.com", "CAROL@Example.com", "  carol@example.com ", "Carol@EXAMPLE.COM"]
     )

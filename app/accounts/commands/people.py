@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError
 
 from app.accounts.actor import Actor, Origin
 from app.accounts.audit import AuditEntry, AuditType, audit_row, record_audit
-from app.accounts.documents import ANY_CASE, ApiKey, PasswordReset, Session, User, username_key
+from app.accounts.documents import LOOSELY, ApiKey, PasswordReset, Session, User, username_key
 from app.accounts.errors import LastAdmin, RegistrationClosed, UsernameTaken
 from app.accounts.messages import email_changed
 from app.accounts.passwords import PasswordPool
@@ -93,13 +93,15 @@ async def create_first_admin(username: str, password: str, *, passwords: Passwor
 
 
 async def _new_account(fields: Registration, role: Role, passwords: PasswordPool, caller: str, now: datetime) -> Row:
+    key = username_key(fields.username)
     # New accounts are unique by index; this look is for the old ones, which have no usernameKey.
-    if await collection_of(User).find_one({"username": fields.username}, {"_id": 1}, collation=ANY_CASE):
+    alike = collection_of(User).find({"username": fields.username}, {"username": 1}, collation=LOOSELY)
+    if key in [username_key(row["username"]) async for row in alike]:
         raise UsernameTaken
     return {
         "_id": ObjectId(),
         "username": fields.username,
-        "usernameKey": username_key(fields.username),
+        "usernameKey": key,
         "password": await passwords.hash(fields.password, caller),
         "passwordVersion": 0,
         "role": role,
