@@ -1,5 +1,6 @@
 """What routes ask for: the caller, and the parts of the service that were built at start-up."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from typing import Annotated, Self
 
@@ -19,6 +20,7 @@ from .commands.verification import Verifier
 from .errors import InvalidToken, MfaSetupRequired, ReauthenticationRequired, SessionRequired
 from .passwords import PasswordPool
 from .queries import actor_of, claims_of
+from .roles import Permission
 from .schemas import USER_EXAMPLE
 from .tokens import Tokens
 
@@ -68,6 +70,31 @@ async def _actor(request: Request, *, may_lack_mfa: bool) -> Actor:
     request.state.claims = claims
     request.state.actor = actor
     return actor
+
+
+async def person(actor: Annotated[Actor, Depends(current_actor)]) -> Actor:
+    """The signed-in user, for what API keys can't do. Raises `SessionRequired`, and as `current_actor` does."""
+    actor.require_session()
+    return actor
+
+
+async def enrolling_person(actor: Annotated[Actor, Depends(enrolling_actor)]) -> Actor:
+    """The same, for what leads to MFA or out again."""
+    actor.require_session()
+    return actor
+
+
+def allowed(permission: Permission) -> Callable[[Actor], Awaitable[Actor]]:
+    """For operations that read a body, or an answer that was stored: whose right it is comes before (contract §2).
+
+    What it gives raises `Forbidden`, `InsufficientScope`, and as `current_actor` does.
+    """
+
+    async def actor_allowed(actor: Annotated[Actor, Depends(current_actor)]) -> Actor:
+        actor.require(permission)
+        return actor
+
+    return actor_allowed
 
 
 class Charge:
@@ -156,6 +183,10 @@ UserReference = Annotated[str, Path(alias="userId", description="The user's id",
 Anonymous = Depends(anonymous)
 CurrentActor = Annotated[Actor, Depends(current_actor)]
 EnrollingActor = Annotated[Actor, Depends(enrolling_actor)]
+Person = Annotated[Actor, Depends(person)]
+EnrollingPerson = Annotated[Actor, Depends(enrolling_person)]
+UserManager = Annotated[Actor, Depends(allowed(Permission.MANAGE_USERS))]
+PolicyMaker = Annotated[Actor, Depends(allowed(Permission.SET_SECURITY_POLICY))]
 TheTokens = Annotated[Tokens, Depends(_tokens)]
 ThePasswords = Annotated[PasswordPool, Depends(_passwords)]
 TheVerifier = Annotated[Verifier, Depends(_verifier)]

@@ -19,7 +19,7 @@ from app.accounts.errors import InvalidCredentials, InvalidOtp, InvalidRecoveryC
 from app.accounts.passwords import MAX_PENDING, PasswordPool, Place
 from app.accounts.recovery import code_digest
 from app.accounts.roles import Role
-from app.accounts.schemas import Credentials, MfaAnswer, Proof
+from app.accounts.schemas import Credentials, MfaAnswer
 from app.platform.attempts import Attempts, FailureRow, Rule
 from app.platform.clock import now
 from app.platform.errors import TooManyRequests
@@ -203,7 +203,7 @@ class TestPasswords:
                 body = {"token": link, "password": "a new and long passphrase"}
                 await reset_password(body, origin, verifier=verifier, now=person.now)
             case "reauthenticate":
-                await reauthenticate(actor, Proof(password=PASSWORD), origin, verifier=verifier, now=person.now)
+                await reauthenticate(actor, {"password": PASSWORD}, origin, verifier=verifier, now=person.now)
             case "create":
                 body = {"username": "new", "password": PASSWORD}
                 boss = replace(actor, role=Role.ADMIN)
@@ -231,7 +231,7 @@ class TestInMidSession:
         actor, _ = await add_session(owner)
 
         async def prove(password: str) -> None:
-            proof = Proof(password=password)
+            proof = {"password": password}
             await reauthenticate(actor, proof, HERE, verifier=person.verifier, now=person.now)
 
         for _ in range(FREE + 1):

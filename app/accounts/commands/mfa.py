@@ -16,12 +16,12 @@ from app.accounts.messages import mfa_disabled, mfa_enabled, mfa_reset, recovery
 from app.accounts.queries import get_user, mfa_is_required
 from app.accounts.recovery import code_digest, new_codes
 from app.accounts.roles import Permission
-from app.accounts.schemas import Proof
+from app.accounts.schemas import OneTimeCode, Proof
 from app.accounts.totp import matching_step, new_secret, otpauth_uri
 from app.platform.idempotency import Once
 from app.platform.mongo import collection_of, transaction
 from app.platform.secretbox import SecretBox
-from app.platform.wire import Row
+from app.platform.wire import JsonObject, Row
 
 from .verification import Verifier
 
@@ -63,7 +63,7 @@ async def set_up_mfa(actor: Actor, *, secrets: SecretBox, now: datetime) -> Setu
 
 async def enable_mfa(
     actor: Actor,
-    otp: str,
+    body: JsonObject,
     origin: Origin,
     *,
     verifier: Verifier,
@@ -72,10 +72,11 @@ async def enable_mfa(
 ) -> list[str]:
     """Completes a set-up with the authenticator's first code; answers the recovery codes, which nobody can read again.
 
-    Raises `SessionRequired`, `ReauthenticationRequired`, `MfaAlreadyOn`, `MfaNotSetUp`, `InvalidOtp`,
+    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `MfaAlreadyOn`, `MfaNotSetUp`, `InvalidOtp`,
     `TooManyRequests`.
     """
     actor.require_recent_sign_in(now)
+    otp = OneTimeCode.parse(body).otp
     user = await get_user(actor.id)
     if user.get("mfaEnabled") is True:
         raise MfaAlreadyOn
@@ -106,7 +107,7 @@ async def enable_mfa(
 
 async def disable_mfa(
     actor: Actor,
-    proof: Proof,
+    body: JsonObject,
     origin: Origin,
     *,
     verifier: Verifier,
@@ -115,10 +116,11 @@ async def disable_mfa(
 ) -> None:
     """Turns it off, by password and code.
 
-    Raises `SessionRequired`, `ReauthenticationRequired`, `MfaNotOn`, `MfaStillRequired`, `InvalidCredentials`,
-    `MfaRequired`, `InvalidOtp`, `InvalidRecoveryCode`, `TooManyRequests`.
+    Raises `SessionRequired`, `ReauthenticationRequired`, `InvalidInput`, `MfaNotOn`, `MfaStillRequired`,
+    `InvalidCredentials`, `MfaRequired`, `InvalidOtp`, `InvalidRecoveryCode`, `TooManyRequests`.
     """
     actor.require_recent_sign_in(now)
+    proof = Proof.parse(body)
     user = await get_user(actor.id)
     if user.get("mfaEnabled") is not True:
         raise MfaNotOn

@@ -23,7 +23,7 @@ from app.accounts.schemas import Credentials, MfaAnswer, Proof, SecondFactor
 from app.accounts.tokens import ACCESS_TTL, RefreshClaims, Tokens
 from app.platform.errors import AppError
 from app.platform.mongo import collection_of, transaction
-from app.platform.wire import Row
+from app.platform.wire import JsonObject, Row
 
 from .sessions import make_room, session_row, used
 from .verification import Verifier, where
@@ -135,13 +135,16 @@ async def _record_failure(user: Row | None, error: AppError, origin: Origin, now
     await record_audit(audit_row(AuditType.SIGN_IN_FAILED, at=now, origin=origin, target=user, details=details))
 
 
-async def reauthenticate(actor: Actor, proof: Proof, origin: Origin, *, verifier: Verifier, now: datetime) -> datetime:
+async def reauthenticate(
+    actor: Actor, body: JsonObject, origin: Origin, *, verifier: Verifier, now: datetime
+) -> datetime:
     """Renews the proof of identity of this session; answers until when it counts.
 
-    Raises `SessionRequired`, `InvalidCredentials`, `MfaRequired`, `InvalidOtp`, `InvalidRecoveryCode`,
+    Raises `SessionRequired`, `InvalidInput`, `InvalidCredentials`, `MfaRequired`, `InvalidOtp`, `InvalidRecoveryCode`,
     `TooManyRequests`.
     """
     actor.require_session()
+    proof = Proof.parse(body)
     succeeded = audit_row(AuditType.REAUTHENTICATION_SUCCEEDED, at=now, origin=origin, actor=actor)
 
     async def write(session: AsyncClientSession) -> None:

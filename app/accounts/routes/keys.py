@@ -10,6 +10,7 @@ from app.accounts.deps import (
     SIGNED_OUT,
     STEP_UP_ERRORS,
     CurrentActor,
+    Person,
     TheIdempotency,
     TheMail,
     TheOrigin,
@@ -66,7 +67,7 @@ async def list_api_keys_route(request: Request, actor: CurrentActor) -> Response
     ),
 )
 async def create_api_key_route(
-    request: Request, actor: CurrentActor, mail: TheMail, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: Person, mail: TheMail, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """A key for a machine, to be sent as `Authorization: Bearer …`. It can do what its scopes say and its owner's role
     allows, never more than the owner has by then, and nothing to passwords, MFA, sessions or keys.

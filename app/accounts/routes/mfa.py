@@ -13,6 +13,8 @@ from app.accounts.deps import (
     STEP_UP_ERRORS,
     CurrentActor,
     EnrollingActor,
+    EnrollingPerson,
+    Person,
     TheIdempotency,
     TheOrigin,
     TheVerifier,
@@ -72,17 +74,16 @@ async def set_up_mfa_route(actor: EnrollingActor, verifier: TheVerifier) -> Resp
     ),
 )
 async def enable_mfa_route(
-    request: Request, actor: EnrollingActor, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: EnrollingPerson, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """Turns MFA on, by the first code of the authenticator that was set up. Keep the recovery codes: each is good once
     in place of a one-time code.
     """
     body = await read_json(request)
-    otp = OneTimeCode.parse(body).otp
     return await idempotency.run(
         request,
         body,
-        lambda once: enable_mfa(actor, otp, origin, verifier=verifier, now=now(), once=once),
+        lambda once: enable_mfa(actor, body, origin, verifier=verifier, now=now(), once=once),
         _shown_once,
     )
 
@@ -103,15 +104,14 @@ async def enable_mfa_route(
     ),
 )
 async def disable_mfa_route(
-    request: Request, actor: CurrentActor, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: Person, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """Turns MFA off, by password and code."""
     body = await read_json(request)
-    proof = Proof.parse(body)
     return await idempotency.run(
         request,
         body,
-        lambda once: disable_mfa(actor, proof, origin, verifier=verifier, now=now(), once=once),
+        lambda once: disable_mfa(actor, body, origin, verifier=verifier, now=now(), once=once),
         lambda _: Answer(204),
     )
 
@@ -126,7 +126,7 @@ async def disable_mfa_route(
     ),
 )
 async def renew_recovery_codes_route(
-    request: Request, actor: CurrentActor, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: Person, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """Ten new recovery codes; the old ones are void."""
     return await idempotency.run(

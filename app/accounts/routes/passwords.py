@@ -8,7 +8,7 @@ from app.accounts.deps import (
     SIGNED_OUT,
     STEP_UP_ERRORS,
     Anonymous,
-    CurrentActor,
+    Person,
     TheIdempotency,
     TheMail,
     TheOrigin,
@@ -39,7 +39,7 @@ _ACCEPTED = Answer(202, headers=tuple(NO_STORE.items()))
     ),
 )
 async def change_password_route(
-    request: Request, actor: CurrentActor, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: Person, verifier: TheVerifier, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """Changes the caller's password and ends all other sessions. It takes a recent sign-in."""
     body = await read_json(request)

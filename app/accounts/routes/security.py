@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from app.accounts.audit import AuditType
 from app.accounts.commands.policy import change_security_policy
-from app.accounts.deps import SIGNED_OUT, STEP_UP_ERRORS, CurrentActor, TheOrigin
+from app.accounts.deps import SIGNED_OUT, STEP_UP_ERRORS, CurrentActor, PolicyMaker, TheOrigin
 from app.accounts.errors import InsufficientScope
 from app.accounts.queries import list_audit, security_policy
 from app.accounts.security_schemas import AuditList, SecurityPolicyOut, SecurityPolicyPatch, audit_out
@@ -46,7 +46,7 @@ async def get_policy_route(actor: CurrentActor) -> Response:
         errors=[*FOR_ADMINS, *STEP_UP_ERRORS],
     ),
 )
-async def change_policy_route(request: Request, actor: CurrentActor, origin: TheOrigin) -> Response:
+async def change_policy_route(request: Request, actor: PolicyMaker, origin: TheOrigin) -> Response:
     """Says which roles must have MFA. Whoever lacks it then can set it up and nothing else, at once and everywhere."""
     return json_response(await change_security_policy(actor, await read_json(request), origin, now=now()))
 

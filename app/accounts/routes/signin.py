@@ -10,6 +10,7 @@ from app.accounts.deps import (
     ENROLLING,
     Anonymous,
     EnrollingActor,
+    EnrollingPerson,
     TheIdempotency,
     TheOrigin,
     ThePasswords,
@@ -152,13 +153,13 @@ async def logout_route(actor: EnrollingActor, origin: TheOrigin) -> Response:
     ),
 )
 async def reauthenticate_route(
-    request: Request, actor: EnrollingActor, verifier: TheVerifier, origin: TheOrigin
+    request: Request, actor: EnrollingPerson, verifier: TheVerifier, origin: TheOrigin
 ) -> Response:
     """Proves once more who one is. For ten minutes after that, or after the sign-in, this session may change the
     password, e-mail, MFA, roles and API keys.
     """
-    proof = Proof.parse(await read_json(request))
-    valid_until = await reauthenticate(actor, proof, origin, verifier=verifier, now=now())
+    body = await read_json(request)
+    valid_until = await reauthenticate(actor, body, origin, verifier=verifier, now=now())
     return json_response({"validUntil": valid_until})
 
 

@@ -10,11 +10,13 @@ from app.accounts.deps import (
     STEP_UP_ERRORS,
     CurrentActor,
     EnrollingActor,
+    Person,
     TheIdempotency,
     TheMail,
     TheOrigin,
     ThePasswords,
     TheVerifier,
+    UserManager,
     UserReference,
     object_id,
 )
@@ -58,7 +60,7 @@ async def get_me(actor: EnrollingActor) -> Response:
         errors=[*SIGNED_OUT, *STEP_UP_ERRORS, Conflict, TooManyRequests],
     ),
 )
-async def update_me(request: Request, actor: CurrentActor, verifier: TheVerifier, origin: TheOrigin) -> Response:
+async def update_me(request: Request, actor: Person, verifier: TheVerifier, origin: TheOrigin) -> Response:
     """Changes the caller's e-mail and name (JSON merge patch). The e-mail takes a recent sign-in; whoever changes it
     more than five times waits longer each time.
     """
@@ -97,7 +99,7 @@ async def list_users_route(request: Request, actor: CurrentActor) -> Response:
     ),
 )
 async def create_user_route(
-    request: Request, actor: CurrentActor, passwords: ThePasswords, idempotency: TheIdempotency, origin: TheOrigin
+    request: Request, actor: UserManager, passwords: ThePasswords, idempotency: TheIdempotency, origin: TheOrigin
 ) -> Response:
     """Opens an account of any role; more than a Customer's takes a recent sign-in."""
     body = await read_json(request)
@@ -128,7 +130,7 @@ async def get_user_route(user_id: UserReference, actor: CurrentActor) -> Respons
     ),
 )
 async def update_user_route(
-    user_id: UserReference, request: Request, actor: CurrentActor, mail: TheMail, origin: TheOrigin
+    user_id: UserReference, request: Request, actor: UserManager, mail: TheMail, origin: TheOrigin
 ) -> Response:
     """Changes role, e-mail, name or whether the account is on (JSON merge patch). The role in force changes at once;
     an account that is switched off loses its sessions. Role and e-mail take a recent sign-in.
