@@ -1,9 +1,10 @@
 """What lets people in, what is demanded of them and what was seen of it, on the wire."""
 
+import re
 from typing import Annotated, Any
 
 from bson import ObjectId
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, field_validator
 
 from app.platform.wire import Id, Instant, JsonObject, PatchModel, Row, WireModel
 
@@ -11,6 +12,16 @@ from .audit import AuditType
 from .policy import MAY_BE_REQUIRED_OF
 from .roles import Role, Scope
 from .schemas import Name
+
+_RFC_3339 = re.compile(r"\s*\d{4}-\d\d-\d\d[Tt ]", re.ASCII)
+
+
+def _refuse_other_forms(value: object) -> object:
+    """Pydantic takes seconds since 1970 as well, also as text."""
+    if not isinstance(value, str) or not _RFC_3339.match(value):
+        message = "must be an instant such as 2027-01-31T00:00:00Z"
+        raise ValueError(message)
+    return value
 
 
 class SessionOut(WireModel):
@@ -33,7 +44,7 @@ class ApiKeyCreate(WireModel):
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] = Field(
         description="`read`: see what you see; `tickets`: and change tickets; `admin`: and all else that your role may"
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_refuse_other_forms)] | None = Field(
         default=None, description="At most 366 days ahead; 90 days when absent", examples=["2027-01-31T00:00:00Z"]
     )
 

@@ -110,9 +110,9 @@ class Tokens:
         issued, expires = claims["iat"], claims["exp"]
         if not isinstance(issued, int | float) or not isinstance(expires, int | float):
             raise InvalidToken
-        # None of ours lives longer, whoever got hold of the key for a moment.
-        is_too_long = expires - issued > ACCESS_TTL.total_seconds()
-        if is_too_long or issued > time.time() + CLOCK_SKEW_S:
+        # None of ours lives longer, whoever got hold of the key for a moment. What is no number compares as false.
+        is_short = expires - issued <= ACCESS_TTL.total_seconds()
+        if not (is_short and issued <= time.time() + CLOCK_SKEW_S):
             raise InvalidToken
         return _access_claims(claims, "exp")
 

@@ -1,6 +1,7 @@
 """API keys: shown once, good for their scopes and their owner's present role, and for nothing that lets people in."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,8 @@ from tests.callers import BASE_URL, Caller
 from tests.conftest import Started
 from tests.factories.accounts import PASSWORD, add_api_key, add_session
 from tests.factories.tickets import open_ticket
+
+TOMORROW_S = int(time.time()) + 86_400
 
 
 async def create(caller: Caller, *scopes: str, **more: Any) -> dict[str, Any]:
@@ -80,6 +83,9 @@ class TestCreate:
             {"expiresAt": "2999-01-01T00:00:00Z"},
             {"expiresAt": "2027-01-01T00:00:00"},
             {"expiresAt": "soon"},
+            {"expiresAt": TOMORROW_S},
+            {"expiresAt": TOMORROW_S + 0.5},
+            {"expiresAt": str(TOMORROW_S)},
         ],
     )
     async def test_refuses_wrong_values(self, customer: Caller, wrong: dict[str, Any]) -> None:

@@ -96,6 +96,8 @@ def forgeries(user: ObjectId, session: ObjectId) -> dict[str, str]:
         "expiry that is no number": sign(HEADER, mine(exp="soon")),
         "expiry that is a list": sign(HEADER, mine(exp=[])),
         "expiry at infinity": sign(HEADER, orjson.dumps(mine()).replace(b'"exp":', b'"exp":1e999,"x":')),
+        "issued at no time": sign(HEADER, orjson.dumps(mine()).replace(b'"iat":', b'"iat":NaN,"x":')),
+        "issued at minus infinity": sign(HEADER, orjson.dumps(mine()).replace(b'"iat":', b'"iat":-1e999,"x":')),
         "issued in the future": sign(HEADER, mine(iat=int(now().timestamp()) + 3600)),
         "not yet valid": sign(HEADER, mine(nbf=int(now().timestamp()) + 3600)),
         "subject that is no id": sign(HEADER, mine(sub="admin")),
