@@ -1,7 +1,9 @@
 """Who is acting: the signed-in user, or an API key of theirs, as rules and commands see them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from bson import ObjectId
 
@@ -12,6 +14,12 @@ from .roles import SCOPES, Permission, Role, Scope, has_permission, includes
 
 # How recent a proof of identity must be for what could lock the owner out or let others in.
 STEP_UP = timedelta(minutes=10)
+
+
+def username_of(user: Mapping[str, Any]) -> str:
+    """The name in a stored user; empty for a row of an old database that has none."""
+    name = user.get("username")
+    return name if isinstance(name, str) else ""
 
 
 @dataclass(frozen=True, slots=True)

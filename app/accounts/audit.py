@@ -14,7 +14,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.platform.mongo import collection_of
 from app.platform.wire import Row, stored_name
 
-from .actor import Actor, Origin
+from .actor import Actor, Origin, username_of
 from .roles import role_of
 
 
@@ -82,7 +82,7 @@ def audit_row(
         "type": event,
         "at": at,
         "actor": actor and {"id": actor.id, "username": actor.username, "role": actor.role},
-        "target": target and {"id": target["_id"], "username": target["username"], "role": role_of(target)},
+        "target": target and {"id": target["_id"], "username": username_of(target), "role": role_of(target)},
         "address": origin.address,
         "device": origin.device,
         "details": dict(details or {}),

@@ -8,7 +8,7 @@ from typing import Any
 from app.mail.message import Message
 from app.mail.rendering import Templates
 
-from .actor import Origin
+from .actor import Origin, username_of
 
 _TEMPLATES = Templates(__package__ or "")
 
@@ -95,7 +95,7 @@ def _mail(
     address = address_of(user)
     if address is None:
         return None
-    name = user["username"]
+    name = username_of(user)
     content = _TEMPLATES.render(
         "notice",
         subject=subject,

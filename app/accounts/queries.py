@@ -12,7 +12,7 @@ from app.platform.mongo import collection_of
 from app.platform.paging import Order, Page, check_parameters, parse_limit, read_page
 from app.platform.wire import Row
 
-from .actor import Actor
+from .actor import Actor, username_of
 from .audit import AuditEntry
 from .documents import ApiKey, SecurityPolicy, Session, User, username_key
 from .errors import InvalidToken, MfaSetupRequired
@@ -34,7 +34,7 @@ async def user_by_username(username: str) -> Row | None:
     """The account to sign in to: by its exact name, or, for new accounts, without regard to case and blanks."""
     either: list[Row] = [{"username": username}, {"usernameKey": username_key(username)}]
     found = await collection_of(User).find({"$or": either}).to_list()
-    exact = [user for user in found if user["username"] == username]
+    exact = [user for user in found if username_of(user) == username]
     return next(iter(exact or found), None)
 
 
@@ -80,7 +80,7 @@ async def actor_of(claims: AccessClaims, now: datetime, *, may_lack_mfa: bool = 
         raise MfaSetupRequired
     return Actor(
         claims.user_id,
-        user["username"],
+        username_of(user),
         role,
         claims.credential_id,
         # A session of an earlier version of the service does not say.

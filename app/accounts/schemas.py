@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from app.platform.wire import STORABLE, Id, Instant, JsonObject, PatchModel, Row, Secret, WireModel
 
-from .actor import Actor
+from .actor import Actor, username_of
 from .passwords import weakness
 from .roles import Permission, Role, role_of
 
@@ -211,7 +211,7 @@ def user_out(row: JsonObject) -> Row:
     """A stored user, an original one included, as `UserOut` has it; never the hash nor the MFA secret."""
     return {
         "id": row["_id"],
-        "username": row["username"],
+        "username": username_of(row),
         "role": role_of(row),
         "email": row.get("email"),
         "name": row.get("name"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pymongo.read_concern import ReadConcern
 
-from app.accounts.actor import Actor
+from app.accounts.actor import Actor, username_of
 from app.accounts.documents import User
 from app.accounts.roles import Permission
 from app.platform.errors import FieldError, InvalidInput
@@ -70,7 +70,7 @@ async def read_agent_performance(actor: Actor, given: Mapping[str, str]) -> list
     question = parse_question(given, each=Dim.AGENT)
     rows = await _read_each(question, reports.AGENTS, _WITH_USER)
     return reports.agent_performance(
-        {**row, "username": row["user"][0]["username"] if row["user"] else None} for row in rows
+        {**row, "username": username_of(row["user"][0]) if row["user"] else None} for row in rows
     )
 
 

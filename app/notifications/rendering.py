@@ -2,6 +2,7 @@
 
 from bson import ObjectId
 
+from app.accounts.actor import username_of
 from app.accounts.messages import address_of
 from app.accounts.queries import users_by_id
 from app.accounts.roles import Permission, has_permission, role_of
@@ -44,7 +45,7 @@ async def render(delivery: Row, *, public_url: str, mail_from: str, key: bytes) 
         reply_address(mail_from, ticket["_id"], key),
         unsubscribe_url(public_url, user_id, most_telling(story.kinds), key),
     )
-    names = {found_id: user.get("name") or user["username"] for found_id, user in users.items()}
+    names = {found_id: user.get("name") or username_of(user) for found_id, user in users.items()}
     return ticket_message(story, ticket, reader, names, back)
 
 

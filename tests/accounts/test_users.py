@@ -122,6 +122,22 @@ class TestUpdateUser:
         assert (await customer.get("/api/users")).status_code == 200
         assert (await agent.get("/api/users")).status_code == 403
 
+    @pytest.mark.parametrize("name", [{}, {"username": None}, {"username": 7}], ids=["no", "null", "a number"])
+    async def test_a_row_without_a_name_stands_in_nobodys_way(self, admin: Caller, name: Row) -> None:
+        row: Row = {"_id": ObjectId(), "password": "$2b$12$", "role": "Agent", **name}
+        await collection_of(User).insert_one(row)
+        path = f"/api/users/{row['_id']}"
+
+        listed = (await admin.get("/api/users")).json()["items"]
+        asked = await admin.post("/graphql", json={"query": "{ users { edges { node { id username } } } }"})
+        changed = await admin.patch(path, json={"email": "agent@example.com", "active": False})
+
+        assert ("", str(row["_id"])) in [(user["username"], user["id"]) for user in listed]
+        assert {"node": {"id": str(row["_id"]), "username": ""}} in asked.json()["data"]["users"]["edges"]
+        assert (changed.status_code, changed.json()["username"]) == (200, "")
+        assert (await admin.get("/api/audit")).json()["items"][0]["target"]["username"] == ""
+        assert (await admin.delete(path)).status_code == 204
+
     async def test_a_session_that_switching_off_did_not_see_counts_no_more(
         self, admin: Caller, customer: Caller, nobody: AsyncClient
     ) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.accounts.actor import Actor, Origin
+from app.accounts.actor import Actor, Origin, username_of
 from app.accounts.audit import AuditType, audit_row, record_audit
 from app.accounts.documents import PasswordReset, Session, User
 from app.accounts.errors import InvalidCredentials, InvalidResetToken
@@ -111,7 +111,7 @@ async def reset_password(
     user = stored and await collection_of(User).find_one({"_id": stored["_id"]})
     if not user:
         raise InvalidResetToken
-    _require_strength(request.password, user["username"], "password")
+    _require_strength(request.password, username_of(user), "password")
     hashed = await verifier.passwords.hash(request.password, where(origin))
     audit = audit_row(AuditType.PASSWORD_RESET, at=now, origin=origin, target=user)
 
@@ -131,7 +131,7 @@ async def reset_password(
         await verifier.mail.post(password_was_reset(user, origin, now), session)
 
     await transaction(User, write)
-    await verifier.forgive(user["username"], origin)
+    await verifier.forgive(username_of(user), origin)
 
 
 def _digest(token: str) -> bytes:
