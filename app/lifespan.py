@@ -19,7 +19,7 @@ from app.accounts.audit import AuditEntry
 from app.accounts.commands.people import create_first_admin
 from app.accounts.commands.verification import Verifier
 from app.accounts.documents import ApiKey, PasswordReset, SecurityPolicy, Session, SpentToken, User
-from app.accounts.passwords import MAX_PENDING, MAX_PER_CALLER, PasswordPool
+from app.accounts.passwords import PasswordPool
 from app.accounts.tokens import Tokens, derive_key
 from app.analytics import projector
 from app.analytics.backfill import count_for, keep_filled
@@ -113,7 +113,7 @@ def lifespan_of(settings: Settings, *, has_jobs: bool) -> Callable[[FastAPI], Ab
         secret = settings.jwt_secret.get_secret_value()
         database = Database(connect(settings.mongodb_uri))
         has_limits = settings.rate_limits == "on"
-        passwords = PasswordPool(MAX_PER_CALLER if has_limits else MAX_PENDING)
+        passwords = PasswordPool()
         secrets = secret_box_of(settings)
         mail = Outbox(secrets)
         notification_key = derive_key(secret, "notifications")

@@ -1,7 +1,7 @@
 """bcrypt in a small pool of its own: two threads, a bounded queue, never the event loop.
 
 One check is a quarter of a second of CPU by design. More waiting checks than two threads can serve in a second
-would only pile up, so they are refused with 429. So is whoever has two under way, so that others find room.
+would only pile up, so they are refused with 429: those of whoever has the most under way before anybody else's.
 """
 
 import asyncio
@@ -12,8 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from itertools import pairwise
@@ -32,8 +31,6 @@ ROUNDS = 12
 THREADS = 2
 MAX_WAITING = 8
 MAX_PENDING = THREADS + MAX_WAITING
-# For a person at a time one is enough; for the many behind one address two keep both threads at work.
-MAX_PER_CALLER = 2
 NICENESS = 10
 # bcrypt reads no further; the original's library cut silently, so longer old passwords must still match.
 MAX_BYTES = 72
@@ -81,17 +78,16 @@ def _give_way() -> None:
 class PasswordPool:
     """Hashes and checks passwords off the event loop, for as many as two threads can serve in good time."""
 
-    def __init__(self, per_caller: int = MAX_PER_CALLER) -> None:
-        self._per_caller = per_caller
+    def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt", initializer=_give_way)
-        self._pending: Counter[str] = Counter()
+        self._taken: list[Place] = []
 
     def place(self, caller: str) -> "Place":
         """A place in the queue, `with` which one password can be hashed or checked.
 
         `caller` is whose it is: a signed-in user by id, a stranger by where they call from.
         """
-        return Place(self._executor, partial(self._take, caller), partial(self._give_back, caller))
+        return Place(self, caller)
 
     async def hash(self, password: str, caller: str) -> str:
         with self.place(caller) as place:
@@ -100,55 +96,90 @@ class PasswordPool:
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _take(self, caller: str) -> None:
-        if self._pending.total() >= MAX_PENDING or self._pending[caller] >= self._per_caller:
-            PASSWORD_CHECKS_REFUSED.inc()
-            raise TooManyRequests(math.ceil(MAX_WAITING / THREADS / 4))
-        self._pending[caller] += 1
-        PASSWORD_CHECKS_WAITING.set(self._pending.total())
+    def take(self, place: "Place") -> None:
+        """Raises `TooManyRequests` when all are taken, and nobody has more of them than the newcomer."""
+        if len(self._taken) >= MAX_PENDING and not self._makes_room(place.caller):
+            raise _refusal()
+        self._taken.append(place)
+        PASSWORD_CHECKS_WAITING.set(len(self._taken))
 
-    def _give_back(self, caller: str) -> None:
-        self._pending -= Counter({caller: 1})  # which forgets who has none left
-        PASSWORD_CHECKS_WAITING.set(self._pending.total())
+    def give_back(self, place: "Place") -> None:
+        if place in self._taken:
+            self._taken.remove(place)
+        PASSWORD_CHECKS_WAITING.set(len(self._taken))
+
+    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+        return self._executor.submit(work)
+
+    def _makes_room(self, newcomer: str) -> bool:
+        """Takes the last place of whoever has the most, if they keep as many as the newcomer has then."""
+        taken = Counter(place.caller for place in self._taken)
+        for caller, count in taken.most_common():
+            if count <= taken[newcomer] + 1:
+                break
+            for place in reversed(self._taken):
+                if place.caller == caller and place.lose():
+                    self._taken.remove(place)
+                    return True
+        return False
 
 
 class Place:
     """Taken before the database is asked who it is, so that whoever has to be refused costs nothing."""
 
-    def __init__(self, executor: ThreadPoolExecutor, take: Callable[[], None], give_back: Callable[[], None]) -> None:
-        self._executor = executor
-        self._take = take
-        self._give_back = give_back
-        self._work: asyncio.Future[Any] | None = None
+    def __init__(self, pool: PasswordPool, caller: str) -> None:
+        self.caller = caller
+        self._pool = pool
+        self._work: Future[Any] | None = None
+        self._is_lost = False
 
     def __enter__(self) -> Self:
         """Raises `TooManyRequests` when there is none."""
-        self._take()
+        self._pool.take(self)
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._work is None or self._work.done():
-            self._give_back()
+            self._pool.give_back(self)
         else:  # kept until the thread is done, also when the client gave up waiting
-            self._work.add_done_callback(self._finished)
+            loop = asyncio.get_running_loop()
+            self._work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._pool.give_back, self))
+
+    def lose(self) -> bool:
+        """Leaves the place to somebody else, unless a thread is at it already."""
+        self._is_lost = self._work is None or self._work.cancel()
+        return self._is_lost
 
     async def hash(self, password: str) -> str:
+        """Raises `TooManyRequests` when the place is lost meanwhile."""
         digest = await self._run(lambda: bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)))
         return digest.decode()
 
     async def check(self, password: str, stored: object) -> bool:
-        """Whether the password made the stored hash; false, at the same cost, when that is none."""
+        """Whether the password made the stored hash; false, at the same cost, when that is none.
+
+        Raises `TooManyRequests` when the place is lost meanwhile.
+        """
         return await self._run(lambda: matches(password, stored))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        self._work = future
-        return await asyncio.shield(future)
+        if self._is_lost:
+            raise _refusal()
+        self._work = self._pool.submit(work)
+        waiting = asyncio.wrap_future(self._work)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            if waiting.cancelled():
+                raise _refusal() from None
+            # Seen, so that asyncio doesn't report it when nobody waits any more.
+            waiting.add_done_callback(lambda future: future.cancelled() or future.exception())
+            raise
 
-    def _finished(self, future: "asyncio.Future[Any]") -> None:
-        self._give_back()
-        if not future.cancelled():
-            future.exception()  # seen, so that asyncio doesn't report it when nobody waits any more
+
+def _refusal() -> TooManyRequests:
+    PASSWORD_CHECKS_REFUSED.inc()
+    return TooManyRequests(math.ceil(MAX_WAITING / THREADS / 4))
 
 
 def matches(password: str, stored: object) -> bool:

@@ -67,9 +67,12 @@ class Attempts:
             return
         ends = await asyncio.gather(*(self._count(rule, value, now) for rule, value in who))
         if blocks := [end for end in ends if end is not None]:
-            counted = [one for one, end in zip(who, ends, strict=True) if end is None]
-            await asyncio.gather(*(self._uncount(rule, value, now) for rule, value in counted))
+            await self.take_back([one for one, end in zip(who, ends, strict=True) if end is None], now)
             raise TooManyRequests(math.ceil((max(blocks) - now).total_seconds()))
+
+    async def take_back(self, who: Who, now: datetime) -> None:
+        """As if `begin` had not counted: what was tried could not be checked."""
+        await asyncio.gather(*(self._uncount(rule, value, now) for rule, value in who))
 
     async def succeeded(self, who: Who, now: datetime) -> None:
         """Takes back the failure that `begin` counted; a block stays, or one's own sign-ins would buy guesses."""

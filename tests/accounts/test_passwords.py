@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import bcrypt
@@ -17,7 +18,7 @@ from prometheus_client import REGISTRY
 
 from app.accounts import passwords
 from app.accounts.documents import User
-from app.accounts.passwords import MAX_PENDING, MAX_PER_CALLER, NICENESS, ROUNDS, PasswordPool, weakness
+from app.accounts.passwords import MAX_PENDING, NICENESS, ROUNDS, PasswordPool, weakness
 from app.platform.errors import TooManyRequests
 from app.platform.mongo import collection_of
 from tests.factories.accounts import COSTLY_HASH, PASSWORD, add_user
@@ -260,22 +261,43 @@ class TestPool:
         assert all(await asyncio.gather(*all_places))
         assert await check(pool, PASSWORD, stored)
 
-    async def test_one_caller_leaves_room_for_others(self, pool: PasswordPool) -> None:
+    async def test_who_has_the_most_places_loses_them_to_others(self, pool: PasswordPool) -> None:
         refused = refusals()
-        own = [asyncio.ensure_future(pool.hash(PASSWORD, "mallory")) for _ in range(MAX_PER_CALLER)]
+        mallory = [asyncio.ensure_future(pool.hash(PASSWORD, "mallory")) for _ in range(MAX_PENDING + 3)]
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(pool.hash(PASSWORD, name)) for name in ("carol", "dave", "carol")]
+        mallory.append(asyncio.ensure_future(pool.hash(PASSWORD, "mallory")))
+
+        assert all(await asyncio.gather(*others))
+        theirs = await asyncio.gather(*mallory, return_exceptions=True)
+
+        # Three too many at first, and one later; of those who waited the last three made room.
+        assert [type(outcome) for outcome in theirs] == [str] * 7 + [TooManyRequests] * 7
+        assert refusals() == refused + 7
+        assert not pool._taken
+        assert await pool.hash(PASSWORD, "mallory")
+
+    async def test_nobody_loses_a_place_to_who_has_as_many(self, pool: PasswordPool) -> None:
+        names = [name for name in ("a", "b", "c", "d", "e") for _ in range(2)]
+        all_places = [asyncio.ensure_future(pool.hash(PASSWORD, name)) for name in names]
         await asyncio.sleep(0)
 
-        for _ in range(MAX_PENDING):
-            with pytest.raises(TooManyRequests) as refusal:
-                await pool.hash(PASSWORD, "mallory")
+        with pytest.raises(TooManyRequests):
+            await pool.hash(PASSWORD, "a")
 
-        assert int(refusal.value.headers["Retry-After"]) >= 1
-        assert refusals() == refused + MAX_PENDING
-        assert await pool.hash(PASSWORD, "carol")
-        assert all(await asyncio.gather(*own))
-        # And has room again, of which nothing is remembered.
-        assert await pool.hash(PASSWORD, "mallory")
-        assert not pool._pending
+        first = asyncio.ensure_future(pool.hash(PASSWORD, "f"))
+        outcomes = await asyncio.gather(first, *all_places, return_exceptions=True)
+        assert isinstance(outcomes[0], str)
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TooManyRequests"] + ["str"] * 10
+
+    async def test_a_place_that_is_lost_before_it_was_used_is_none(self, pool: PasswordPool) -> None:
+        with ExitStack() as places:
+            taken = [places.enter_context(pool.place("mallory")) for _ in range(MAX_PENDING)]
+            assert await pool.hash(PASSWORD, "carol")
+            with pytest.raises(TooManyRequests):
+                await taken[-1].hash(PASSWORD)
+            assert await taken[0].hash(PASSWORD)
+        assert not pool._taken
 
     async def test_who_gives_up_waiting_still_takes_a_place_until_the_thread_is_done(self, pool: PasswordPool) -> None:
         all_places = [asyncio.ensure_future(pool.hash(PASSWORD, str(n))) for n in range(MAX_PENDING)]

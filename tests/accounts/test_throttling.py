@@ -13,7 +13,7 @@ from app.accounts.commands import verification
 from app.accounts.commands.passwords import reset_password
 from app.accounts.commands.people import create_user, register
 from app.accounts.commands.signin import complete_sign_in, reauthenticate, sign_in
-from app.accounts.commands.verification import Verifier
+from app.accounts.commands.verification import Verifier, where
 from app.accounts.documents import PasswordReset, User
 from app.accounts.errors import InvalidCredentials, InvalidOtp, InvalidRecoveryCode, MfaRequired
 from app.accounts.passwords import MAX_PENDING, PasswordPool, Place
@@ -28,6 +28,7 @@ from app.platform.wire import Row
 from tests.accounts.mfa import SECRET, code
 from tests.conftest import Started
 from tests.factories.accounts import PASSWORD, add_session, add_user, tokens
+from tests.live import eventually
 
 HERE, ELSEWHERE = Origin("curl", "198.51.100.1"), Origin("curl", "203.0.113.9")
 FREE = 10
@@ -171,13 +172,27 @@ class TestPasswords:
     async def test_who_is_turned_away_for_want_of_a_thread_has_not_failed(
         self, costly_passwords: None, person: Person
     ) -> None:
-        busy = [asyncio.ensure_future(person.verifier.passwords.hash("x", "busy")) for _ in range(MAX_PENDING)]
+        busy = [asyncio.ensure_future(person.verifier.passwords.hash("x", str(n))) for n in range(MAX_PENDING)]
         await asyncio.sleep(0)
 
         assert (await person.tries(PASSWORD)).isdigit()
 
         assert await failures() == 0
         await asyncio.gather(*busy)
+
+    async def test_who_loses_their_place_to_others_has_not_failed(self, costly_passwords: None, person: Person) -> None:
+        pool = person.verifier.passwords
+        neighbours = [asyncio.ensure_future(pool.hash("x", where(HERE))) for _ in range(MAX_PENDING - 1)]
+        await asyncio.sleep(0)
+        trying = asyncio.ensure_future(person.tries(PASSWORD, HERE))
+        await eventually(lambda: len(pool._taken) == MAX_PENDING and pool._taken[-1]._work is not None)
+        assert await failures() > 0
+
+        assert await pool.hash("x", "another")
+
+        assert (await trying).isdigit()
+        assert await failures() == 0
+        await asyncio.gather(*neighbours)
 
     @pytest.mark.parametrize("way", ["sign in", "register", "reset", "reauthenticate", "create"])
     async def test_a_thread_is_taken_in_the_name_of_who_asks(self, person: Person, owner: Row, way: str) -> None:

@@ -28,6 +28,7 @@ from app.accounts.schemas import Proof, SecondFactor
 from app.accounts.totp import matching_step
 from app.mail.outbox import Outbox
 from app.platform.attempts import Attempts, Rule
+from app.platform.errors import TooManyRequests
 from app.platform.mongo import collection_of, transaction
 from app.platform.ratelimit import caller_of
 from app.platform.secretbox import SecretBox
@@ -67,7 +68,11 @@ class Verifier:
         if not await self._is_known(user["_id"] if user else ObjectId(), origin):
             elsewhere += [(_PASSWORD_ACCOUNT, username_key(username)), (_PASSWORD_ALL, "")]
         await self.attempts.begin([*here, *elsewhere], now)
-        is_right = await place.check(password, user.get("password") if user else None)
+        try:
+            is_right = await place.check(password, user.get("password") if user else None)
+        except TooManyRequests:
+            await self.attempts.take_back([*here, *elsewhere], now)
+            raise
         if user is None or not is_right or user.get("active") is False:
             raise InvalidCredentials
         await self.attempts.forget(here)
