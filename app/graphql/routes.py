@@ -21,10 +21,9 @@ from app.platform.errors import (
     IdempotencyKeyReused,
     InternalError,
     InvalidIdempotencyKey,
-    MalformedJson,
     UnsupportedMediaType,
 )
-from app.platform.http import JSON, to_app_error
+from app.platform.http import JSON, decode_json, to_app_error
 from app.platform.idempotency import REPLAYED, Idempotency
 from app.platform.sharing import SharedReads
 from app.platform.wire import to_json
@@ -174,7 +173,7 @@ async def _asked_by_post(request: Request) -> Asked:
     given = [_media_type(header) for header in request.headers.getlist("content-type")]
     if given not in (["application/json"], ["application/json; charset=utf-8"]):
         raise UnsupportedMediaType
-    return asked_of(_json(await request.body(), "The body"))
+    return asked_of(decode_json(await request.body()))
 
 
 async def _asked_by_get(request: Request) -> Asked:
@@ -186,15 +185,8 @@ async def _asked_by_get(request: Request) -> Asked:
     given: dict[str, Any] = {"query": query.get("query"), "operationName": query.get("operationName")}
     for name in ("variables", "extensions"):
         if query.get(name):
-            given[name] = _json(query[name].encode(errors="surrogateescape"), name)
+            given[name] = decode_json(query[name].encode(errors="surrogateescape"), name)
     return asked_of(given)
-
-
-def _json(raw: bytes, what: str) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"{what} is not valid JSON: {error.msg} at character {error.pos}") from None
 
 
 def _media_type(header: str) -> str:

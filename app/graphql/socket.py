@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
-import orjson
 from graphql import GraphQLError, OperationType
 from pymongo.errors import PyMongoError
 from starlette.requests import HTTPConnection
@@ -18,7 +17,8 @@ from app.accounts.queries import claims_of
 from app.accounts.tokens import Tokens
 from app.events.replay import EventReader
 from app.platform.clock import now
-from app.platform.errors import TooManyRequests
+from app.platform.errors import MalformedJson, TooManyRequests
+from app.platform.http import decode_json
 from app.platform.metrics import EVENTS_DELIVERED
 from app.platform.ratelimit import Budgets
 from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
@@ -255,8 +255,8 @@ def _actor(listener: Listener) -> Actor:
 def _understood(message: str | bytes) -> Row:
     """The message, if it is one that clients may send. Raises `StreamEnds`."""
     try:
-        value = orjson.loads(message) if isinstance(message, str) else None
-    except orjson.JSONDecodeError:
+        value = decode_json(message.encode()) if isinstance(message, str) else None
+    except MalformedJson:
         value = None
     match value:
         case {"type": "connection_init" | "ping" | "pong", **rest}:

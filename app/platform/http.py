@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -42,6 +43,8 @@ PROBLEM_JSON = "application/problem+json"
 # For answers that carry a credential.
 NO_STORE = {"Cache-Control": "no-store"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# Of arrays and objects in each other; far more than any body has, and few enough for whoever walks or prints a value.
+MAX_LEVELS = 32
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
 # Answers of the server that say "not now" but are no ConnectionFailure: a step-down or a shutdown in mid-transaction.
 TRANSIENT_LABELS = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
@@ -67,14 +70,30 @@ async def read_json(request: Request) -> JsonObject:
     media_types = request.headers.getlist("content-type") or [JSON]
     if any(given.partition(";")[0].strip().lower() not in JSON_TYPES for given in media_types):
         raise UnsupportedMediaType
-    try:
-        value = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as error:
-        detail = f"The body is not valid JSON: {error.msg} at character {error.pos}"
-        raise MalformedJson(detail) from None
+    value = decode_json(await request.body())
     if not isinstance(value, dict):
         raise InvalidInput(FieldError("", "object_expected", "The body must be a JSON object"))
     return value
+
+
+def decode_json(raw: bytes, what: str = "The body") -> Any:
+    """The value that a client sent; `what` names it in the refusal. Raises `MalformedJson`."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"{what} is not valid JSON: {error.msg} at character {error.pos}") from None
+    # Hardly a body has so many brackets; only those that do are looked through.
+    if raw.count(b"[") + raw.count(b"{") > MAX_LEVELS and _has_more_levels(value):
+        raise MalformedJson(f"{what} is nested more than {MAX_LEVELS} levels deep")
+    return value
+
+
+def _has_more_levels(value: Any) -> bool:
+    level: list[Any] = [[value]]
+    for _ in range(MAX_LEVELS + 1):
+        members = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
+        level = [member for member in members if isinstance(member, dict | list)]
+    return bool(level)
 
 
 def problem_members(error: AppError) -> dict[str, Any]:

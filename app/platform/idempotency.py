@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from starlette.responses import Response
 
 from .clock import now
-from .errors import AppError, IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey, MalformedJson
+from .errors import AppError, IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey
 from .mongo import DUPLICATE_KEY, WRITE_CONFLICT, collection_of
 from .wire import Row, to_json
 
@@ -184,7 +184,7 @@ class Idempotency:
         return answer.response(**REPLAYED) if is_repeated else answer.response()
 
     def key_of(self, request: Request, body: object) -> Key | None:
-        """The request's key; None if it has none. Raises `InvalidIdempotencyKey`, `MalformedJson`."""
+        """The request's key; None if it has none. Raises `InvalidIdempotencyKey`."""
         text = _header_of(request)
         return None if text is None else Key(self._row_id(request, text), self._fingerprint(body))
 
@@ -196,11 +196,7 @@ class Idempotency:
         return hashlib.sha256(orjson.dumps(scope)).hexdigest()
 
     def _fingerprint(self, body: object) -> bytes:
-        try:
-            plain = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-        except orjson.JSONEncodeError:  # it reads a thousand levels, but writes only a quarter of them
-            raise MalformedJson("The body is nested too deeply") from None
-        return hmac.digest(self._secret, plain, "sha256")
+        return hmac.digest(self._secret, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), "sha256")
 
 
 def _header_of(request: Request) -> str | None:

@@ -32,7 +32,7 @@ from .errors import (
     UnsupportedMediaType,
     VersionConflict,
 )
-from .http import JSON, PROBLEM_JSON
+from .http import JSON, MAX_LEVELS, PROBLEM_JSON
 from .idempotency import MAX_KEY_LENGTH
 from .paging import DEFAULT_LIMIT, MAX_LIMIT
 from .wire import Problem, WireModel
@@ -114,7 +114,11 @@ def describe(
         extra["security"] = [{"bearer": []}]
     if body is not None:
         schema = _reference(body.model, "validation")
-        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
+        extra["requestBody"] = {
+            "description": f"At most 1 MiB, and {MAX_LEVELS} levels of arrays and objects in each other",
+            "required": True,
+            "content": {JSON: {"schema": schema, "example": body.example}},
+        }
     _success_examples.update({(operation_id, s.status): s.example for s in successes if s.model is not None})
     everything = [*errors, *_implied_errors(body, request_headers, parameters)]
     if is_limited:

@@ -330,6 +330,14 @@ class TestVariables:
             codes = {error["extensions"]["code"] for error in answer.json()["errors"]}
             assert codes <= {"graphql_invalid_variables", "malformed_json"}
 
+    @pytest.mark.parametrize("depth", [100, 300, 1000])
+    async def test_nested_deeply_and_unused(self, agent: Caller, depth: int) -> None:
+        body = f'{{"query": "{{ tickets {{ id }} }}", "variables": {{"f": {"[" * depth}{"]" * depth}}}}}'
+
+        answer = await agent.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+
+        assert [error["extensions"]["code"] for error in answer.json()["errors"]] == ["malformed_json"]
+
     async def test_more_ids_than_rest_takes(self, agent: Caller) -> None:
         answer = await post(agent, self.BULK, ids=["6740a1f0c3b2a1d4e5f60720"] * 101)
 

@@ -171,7 +171,7 @@ class TestGreeting:
 
 REQUEST = {"query": ME}
 NO_JSON = [
-    *("", " ", "ping", "{", "[" * 5_000),
+    *("", " ", "ping", "{", "[" * 5_000, f'{{"type": "ping", "payload": {{"list": {"[" * 500}{"]" * 500}}}}}'),
     '{"type": "ping", "payload": {"number": NaN}}',
     '{"type": "ping", "payload": {"text": "\\ud800"}}',
 ]
