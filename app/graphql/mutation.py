@@ -55,7 +55,7 @@ async def delete_ticket_by_id(info: Info, id: Reference, version: Version = UNSE
 
 async def restore_ticket_by_id(info: Info, id: Reference) -> Any:  # noqa: A002 - see above
     context = info.context
-    return ticket_out(await context.carry_out(lambda once: restore_ticket(context.actor, id, now=now(), once=once)))
+    return ticket_out(await context.carry_out(lambda once: restore_ticket(context.actor, id, {}, now=now(), once=once)))
 
 
 async def bulk_update_tickets(info: Info, ids: Ids, patch: TicketPatch) -> Any:

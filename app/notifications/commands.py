@@ -16,7 +16,7 @@ from app.platform.commit import StaleWrite, Update, commit
 from app.platform.errors import NotFound
 from app.platform.idempotency import Once
 from app.platform.mongo import collection_of, transaction
-from app.platform.wire import JsonObject, Row
+from app.platform.wire import JsonObject, NoFields, Row
 
 from .addresses import read_unsubscribe_token
 from .documents import NotificationPreferences
@@ -58,13 +58,16 @@ async def unsubscribe(token: str, *, key: bytes) -> Kind:
     return kind
 
 
-async def retry_delivery(actor: Actor, delivery_id: ObjectId, *, now: datetime, once: Once[Row] | None = None) -> Row:
+async def retry_delivery(
+    actor: Actor, delivery_id: ObjectId, body: JsonObject, *, now: datetime, once: Once[Row] | None = None
+) -> Row:
     """Has a mail that was given up tried again, at once and for as long as a new one.
 
-    Raises `Forbidden`, `InsufficientScope`, `NotFound`, `NotDead`.
+    Raises `Forbidden`, `InsufficientScope`, `NotFound`, `InvalidInput`, `NotDead`.
     """
     actor.require(Permission.MANAGE_MAIL)
     row = await get_delivery(delivery_id)
+    NoFields.parse(body)
     if row["state"] != DeliveryState.DEAD:
         raise NotDead
     change = _as_new(now)
@@ -75,9 +78,13 @@ async def retry_delivery(actor: Actor, delivery_id: ObjectId, *, now: datetime, 
         raise NotDead from None
 
 
-async def retry_deliveries(actor: Actor, *, now: datetime, once: Once[int] | None = None) -> int:
-    """Has all mails that were given up tried again; answers how many. Raises `Forbidden`, `InsufficientScope`."""
+async def retry_deliveries(actor: Actor, body: JsonObject, *, now: datetime, once: Once[int] | None = None) -> int:
+    """Has all mails that were given up tried again; answers how many.
+
+    Raises `Forbidden`, `InsufficientScope`, `InvalidInput`.
+    """
     actor.require(Permission.MANAGE_MAIL)
+    NoFields.parse(body)
     dead: Row = {"state": DeliveryState.DEAD}
 
     async def write(session: AsyncClientSession) -> int:

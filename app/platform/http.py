@@ -76,6 +76,11 @@ async def read_json(request: Request) -> JsonObject:
     return value
 
 
+async def read_optional_json(request: Request) -> JsonObject:
+    """The same where the body may be left out."""
+    return await read_json(request) if await request.body() else {}
+
+
 def decode_json(raw: bytes, what: str = "The body") -> Any:
     """The value that a client sent; `what` names it in the refusal. Raises `MalformedJson`."""
     try:

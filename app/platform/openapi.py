@@ -35,7 +35,7 @@ from .errors import (
 from .http import JSON, MAX_LEVELS, PROBLEM_JSON
 from .idempotency import MAX_KEY_LENGTH
 from .paging import DEFAULT_LIMIT, MAX_LIMIT
-from .wire import Problem, WireModel
+from .wire import NoFields, Problem, WireModel
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -93,6 +93,10 @@ class Body:
 
     model: type[WireModel]
     example: Mapping[str, Any]
+    is_required: bool = True
+
+
+NO_BODY = Body(NoFields, {}, is_required=False)
 
 
 def describe(
@@ -116,7 +120,7 @@ def describe(
         schema = _reference(body.model, "validation")
         extra["requestBody"] = {
             "description": f"At most 1 MiB, and {MAX_LEVELS} levels of arrays and objects in each other",
-            "required": True,
+            "required": body.is_required,
             "content": {JSON: {"schema": schema, "example": body.example}},
         }
     _success_examples.update({(operation_id, s.status): s.example for s in successes if s.model is not None})

@@ -53,6 +53,10 @@ class WireModel(BaseModel):
             raise InvalidInput(*field_errors(error)) from None
 
 
+class NoFields(WireModel):
+    """What an operation takes that needs to be told nothing; so a typo or a misplaced field is refused here, too."""
+
+
 def _without_defaults(schema: dict[str, Any]) -> None:
     # A generated client would send them, and so change what nobody asked to change.
     for field in schema["properties"].values():

@@ -22,7 +22,7 @@ from app.platform.commit import Insert, StaleWrite, Update, commit
 from app.platform.errors import AppError, Conflict, NotFound
 from app.platform.etags import IfMatch
 from app.platform.idempotency import Once
-from app.platform.wire import JsonObject, Row
+from app.platform.wire import JsonObject, NoFields, Row
 
 from .changes import Plan, complete, plan_change, plan_deletion, plan_restoration
 from .documents import Ticket
@@ -150,13 +150,19 @@ async def delete_ticket(
     raise Conflict
 
 
-async def restore_ticket(actor: Actor, reference: str, *, now: datetime, once: Once[Row] | None = None) -> Row:
-    """Brings a deleted ticket back. Raises `Forbidden`, `NotFound`, `NotDeleted`, `RestoreWindowOver`."""
+async def restore_ticket(
+    actor: Actor, reference: str, body: JsonObject, *, now: datetime, once: Once[Row] | None = None
+) -> Row:
+    """Brings a deleted ticket back.
+
+    Raises `Forbidden`, `NotFound`, `InvalidInput`, `NotDeleted`, `RestoreWindowOver`, `Conflict`.
+    """
     for attempt in range(MAX_PLANS):
         if not actor.may(Permission.DELETE_TICKETS):
             await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
             actor.require(Permission.DELETE_TICKETS)
         ticket = complete(await get_any_ticket(reference))
+        NoFields.parse(body)
         if ticket["deletedAt"] is None:
             raise NotDeleted
         if now - ticket["deletedAt"] > RESTORE_WINDOW:

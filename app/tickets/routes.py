@@ -9,9 +9,9 @@ from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency
 from app.platform.clock import now
 from app.platform.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.platform.etags import IfMatch, etag, is_unchanged
-from app.platform.http import json_response, no_content, problem_members, read_json
+from app.platform.http import json_response, no_content, problem_members, read_json, read_optional_json
 from app.platform.idempotency import Answer
-from app.platform.openapi import PAGE_PARAMETERS, Body, Success, describe
+from app.platform.openapi import NO_BODY, PAGE_PARAMETERS, Body, Success, describe
 from app.platform.paging import encoded_page_response, page_response
 from app.platform.wire import Row
 
@@ -170,6 +170,7 @@ async def delete_ticket_route(ticket_id: TicketReference, request: Request, acto
     **describe(
         "restoreTicket",
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag", "Idempotency-Replayed")),
+        body=NO_BODY,
         errors=[*SIGNED_OUT, Forbidden, NotFound, NotDeleted, RestoreWindowOver, Conflict],
         request_headers=["Idempotency-Key"],
     ),
@@ -178,10 +179,11 @@ async def restore_ticket_route(
     ticket_id: TicketReference, request: Request, actor: CurrentActor, idempotency: TheIdempotency
 ) -> Response:
     """Brings a deleted ticket back, as it was; Admins only."""
+    body = await read_optional_json(request)
     return await idempotency.run(
         request,
-        None,
-        lambda once: restore_ticket(actor, ticket_id, now=now(), once=once),
+        body,
+        lambda once: restore_ticket(actor, ticket_id, body, now=now(), once=once),
         lambda row: Answer.json(ticket_out(row), etag=etag(row["version"])),
     )
 

@@ -123,6 +123,20 @@ class TestRetry:
         for unknown in (ObjectId(), "x"):
             assert (await admin.post(f"/api/deliveries/{unknown}/retry")).status_code == 404
 
+    async def test_takes_no_fields(self, admin: Caller) -> None:
+        (row,) = await stored(delivery())
+
+        for path in ("/api/deliveries/retry", f"/api/deliveries/{row['_id']}/retry"):
+            for content, media_type, status in (
+                (b'{"foo": 1}', "application/json", 422),
+                (b"{", "application/json", 400),
+                (b"<foo/>", "text/xml", 415),
+            ):
+                answer = await admin.post(path, content=content, headers={"Content-Type": media_type})
+                assert answer.status_code == status, (path, content)
+        assert await found(row["_id"]) == row
+        assert (await admin.post("/api/deliveries/retry", json={})).json() == {"retried": 1}
+
     async def test_happens_once_per_key(self, admin: Caller) -> None:
         (row,) = await stored(delivery())
         path, headers = f"/api/deliveries/{row['_id']}/retry", {"Idempotency-Key": "again"}

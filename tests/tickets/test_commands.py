@@ -1,6 +1,7 @@
 """Opening, changing, deleting and restoring tickets: over REST, on a real database."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from httpx import AsyncClient, Response
 from app.accounts.roles import Role
 from app.events.log import Event
 from app.platform.clock import now
+from app.platform.middleware import MAX_BODY_BYTES
 from app.platform.mongo import collection_of
 from app.platform.sequence import Counter
 from app.tickets.commands import NUMBERS
@@ -311,6 +313,49 @@ class TestDeleteAndRestore:
 
         await refused(await callers.agent.post(path), 404, "not_found", ticket["id"], 2)
         await refused(await callers.customer.post(path), 404, "not_found", ticket["id"], 2)
+
+    @pytest.mark.parametrize(
+        ("content", "media_type", "status", "code"),
+        [
+            (b'{"foo": 1}', "application/json", 422, "invalid_input"),
+            (b"{", "application/json", 400, "malformed_json"),
+            (b"[]", "application/json", 422, "invalid_input"),
+            (b"<foo/>", "text/xml", 415, "unsupported_media_type"),
+            (b" " * MAX_BODY_BYTES + b"{}", "application/json", 413, "payload_too_large"),
+        ],
+    )
+    async def test_restoring_takes_no_fields(
+        self, admin: Caller, content: bytes, media_type: str, status: int, code: str
+    ) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            for at in range(0, len(content), 65_536):
+                yield content[at : at + 65_536]
+
+        ticket = await open_ticket(admin)
+        path = f"/api/tickets/{ticket['id']}"
+        await admin.delete(path)
+
+        answer = await admin.post(f"{path}/restore", content=chunks(), headers={"Content-Type": media_type})
+        await refused(answer, status, code, ticket["id"], 2)
+
+    async def test_who_may_not_restore_hears_nothing_of_the_body(self, callers: Callers) -> None:
+        ticket = await open_ticket(callers.customer)
+        path = f"/api/tickets/{ticket['id']}/restore"
+
+        for caller, status in ((callers.other_customer, 404), (callers.agent, 403), (callers.admin, 422)):
+            assert (await caller.post(path, json={"foo": 1})).status_code == status
+
+    async def test_restored_with_a_key_it_is_restored_once(self, admin: Caller) -> None:
+        ticket = await open_ticket(admin)
+        path, key = f"/api/tickets/{ticket['id']}", {"Idempotency-Key": "back"}
+        await admin.delete(path)
+
+        first = await admin.post(f"{path}/restore", headers=key)
+        again = await admin.post(f"{path}/restore", json={}, headers=key)
+        other = await admin.post(f"{path}/restore", json={"foo": 1}, headers=key)
+
+        assert (first.status_code, again.json()) == (200, first.json())
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
     async def test_another_version_is_not_deleted(self, admin: Caller) -> None:
         ticket = await open_ticket(admin)

@@ -22,9 +22,9 @@ from app.notifications.schemas import (
 )
 from app.platform.clock import now
 from app.platform.errors import Forbidden, NotFound
-from app.platform.http import no_content
+from app.platform.http import no_content, read_optional_json
 from app.platform.idempotency import Answer
-from app.platform.openapi import PAGE_PARAMETERS, Success, describe, query_parameter
+from app.platform.openapi import NO_BODY, PAGE_PARAMETERS, Success, describe, query_parameter
 from app.platform.paging import page_response
 
 router = APIRouter(tags=["notifications"])
@@ -60,16 +60,18 @@ async def list_deliveries_route(request: Request, actor: CurrentActor) -> Respon
     **describe(
         "retryDeliveries",
         Success(200, RetriedOut, {"retried": 3}, ("Idempotency-Replayed",)),
+        body=NO_BODY,
         errors=FOR_ADMINS,
         request_headers=["Idempotency-Key"],
     ),
 )
 async def retry_deliveries_route(request: Request, actor: CurrentActor, idempotency: TheIdempotency) -> Response:
     """Has all dead mails tried again."""
+    body = await read_optional_json(request)
     return await idempotency.run(
         request,
-        None,
-        lambda once: retry_deliveries(actor, now=now(), once=once),
+        body,
+        lambda once: retry_deliveries(actor, body, now=now(), once=once),
         lambda count: Answer.json({"retried": count}),
     )
 
@@ -79,6 +81,7 @@ async def retry_deliveries_route(request: Request, actor: CurrentActor, idempote
     **describe(
         "retryDelivery",
         Success(200, DeliveryOut, RETRIED_EXAMPLE, ("Idempotency-Replayed",)),
+        body=NO_BODY,
         errors=[*FOR_ADMINS, NotFound, NotDead],
         request_headers=["Idempotency-Key"],
     ),
@@ -87,10 +90,11 @@ async def retry_delivery_route(
     delivery_id: DeliveryReference, request: Request, actor: CurrentActor, idempotency: TheIdempotency
 ) -> Response:
     """Has a dead mail tried again, at once and for another day."""
+    body = await read_optional_json(request)
     return await idempotency.run(
         request,
-        None,
-        lambda once: retry_delivery(actor, object_id(delivery_id), now=now(), once=once),
+        body,
+        lambda once: retry_delivery(actor, object_id(delivery_id), body, now=now(), once=once),
         lambda row: Answer.json(delivery_out(row)),
     )
 
