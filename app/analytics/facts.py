@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from app.events.catalog import EventType
 from app.platform.wire import Row
-from app.tickets.changes import DEFAULTS, NO_SLA
+from app.tickets.changes import DEFAULTS, NO_SLA, VALUES
 from app.tickets.lifecycle import DONE, Status
 
 # All that is read of a stored ticket, or of its events' `changes` and `ticket`.
@@ -156,7 +156,8 @@ def _facts(ticket: Mapping[str, Any], **others: Any) -> Facts:
 def _given(ticket: Mapping[str, Any], name: str) -> Any:
     """The field as `complete` has it, which would be most of the work of counting a ticket."""
     value = ticket.get(name)
-    return DEFAULTS[name] if value is None else value
+    is_known = value is not None and (name not in VALUES or value in VALUES[name])
+    return value if is_known else DEFAULTS[name]
 
 
 def replay(ticket: Mapping[str, Any], events: Sequence[Mapping[str, Any]], *, until: int | None = None) -> Facts:

@@ -9,7 +9,7 @@ from app.accounts.actor import Actor
 from app.events.catalog import EventType
 
 from .errors import IllegalTransition
-from .lifecycle import LEGAL_MOVES, Priority, Status, consequences
+from .lifecycle import LEGAL_MOVES, Priority, Status, WaitingOn, consequences
 from .policy import check_state_allows
 
 # Every field of a ticket, and what it means that a row of the original service lacks it.
@@ -37,6 +37,13 @@ DEFAULTS: dict[str, Any] = {
     "deletedAt": None,
     "version": 1,
 }
+# The values that there are of these fields. The original service did not check what its updates wrote: a row of it may
+# have another, which means what a missing one does. Tuples, since such a value need not be hashable.
+VALUES: dict[str, tuple[str | None, ...]] = {
+    "status": tuple(Status),
+    "priority": tuple(Priority),
+    "waitingOn": (None, *WaitingOn),
+}
 NO_SLA: dict[str, Any] = {
     "policy": None,
     "firstResponseDueAt": None,
@@ -59,6 +66,9 @@ class Plan:
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """The stored ticket with every field of today: a row of the original service gets what it lacks."""
     ticket = {name: default if row.get(name) is None else row[name] for name, default in DEFAULTS.items()}
+    for name, known in VALUES.items():
+        if ticket[name] not in known:
+            ticket[name] = DEFAULTS[name]
     ticket["createdAt"] = ticket["createdAt"] or row["_id"].generation_time
     ticket["updatedAt"] = ticket["updatedAt"] or ticket["createdAt"]
     ticket["watchers"] = row.get("watchers") or []

@@ -30,6 +30,7 @@ def days(number: float) -> datetime:
         ({"status": "Closed", "resolvedAt": days(1)}, (days(1),), False),
         ({"status": "Resolved"}, (None,), True),
         ({"status": "Closed"}, (None,), False),
+        ({"status": "Done", "priority": "Urgent", "resolvedAt": days(1)}, (), False),
     ],
 )
 def test_an_old_ticket_tells_its_present_state(

@@ -40,6 +40,13 @@ def ticket(**fields: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize("odd", ["Urgent", "", "open", 1, ["Open"], {"a": 1}])
+def test_values_that_there_are_none_of_count_as_missing(odd: Any) -> None:
+    found = complete({"_id": ObjectId(), "status": odd, "priority": odd, "waitingOn": odd})
+
+    assert (found["status"], found["priority"], found["waitingOn"]) == (Status.OPEN, Priority.MEDIUM, None)
+
+
 def test_a_patch_that_changes_nothing_plans_nothing() -> None:
     plan = plan_change(ticket(), {"title": "Printer", "status": Status.OPEN, "tags": []}, AGENT, NOW)
 

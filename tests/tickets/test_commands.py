@@ -378,6 +378,42 @@ class TestDeleteAndRestore:
         await refused(answer, 409, "restore_window_over", ticket["id"], 2)
 
 
+class TestOddValues:
+    """The original service did not check what its updates wrote."""
+
+    async def test_are_shown_alike_everywhere_and_can_be_repaired(self, callers: Callers) -> None:
+        ticket = await open_ticket(callers.customer)
+        path = f"/api/tickets/{ticket['id']}"
+        query = f'{{ ticket(id: "{ticket["id"]}") {{ status priority waitingOn }} }}'
+        odd = {"status": "Pending", "priority": "Urgent", "waitingOn": "nobody"}
+        await collection_of(Ticket).update_one({"_id": ObjectId(ticket["id"])}, {"$set": odd})
+        shown = {"status": "Open", "priority": "Medium", "waitingOn": None}
+
+        listed = (await callers.agent.get("/api/tickets")).json()["items"]
+        asked = await callers.agent.post("/graphql", json={"query": query})
+
+        assert (await callers.agent.get(path)).json() == listed[0] == ticket
+        assert asked.json()["data"]["ticket"] == shown
+        assert (await patch(callers.customer, ticket, {"title": "Still mine to change"})).status_code == 200
+        repaired = await patch(callers.agent, ticket, {"status": "In Progress", "priority": "High"})
+        assert (repaired.status_code, repaired.json()["status"]) == (200, "In Progress")
+        assert (await events_of(ticket["id"]))[-1]["changes"] == {
+            "status": {"from": "Open", "to": "In Progress"},
+            "priority": {"from": "Medium", "to": "High"},
+        }
+        stored = await stored_ticket(ticket["id"])
+        assert (stored["status"], stored["priority"]) == ("In Progress", "High")
+
+    async def test_spoil_nothing_for_the_others_of_a_bulk(self, agent: Caller) -> None:
+        odd, sound = await open_ticket(agent), await open_ticket(agent)
+        await collection_of(Ticket).update_one({"_id": ObjectId(odd["id"])}, {"$set": {"status": "Pending"}})
+
+        body = {"ids": [odd["id"], sound["id"]], "patch": {"status": "Closed"}}
+        answer = await agent.post("/api/tickets/bulk", json=body)
+
+        assert [result["status"] for result in answer.json()["results"]] == [200, 200]
+
+
 async def test_those_who_are_named_already_may_stay(agent: Caller, admin: Caller) -> None:
     leaving, new = await add_user(Role.AGENT), await add_user(Role.AGENT)
     ticket = await open_ticket(agent, watchers=[str(leaving["_id"])], assignedTo=str(leaving["_id"]))
