@@ -9,7 +9,7 @@ from app.accounts.deps import object_id
 from app.accounts.queries import get_user, list_users, read_user
 from app.accounts.schemas import user_out
 from app.platform.paging import DEFAULT_LIMIT
-from app.tickets.filters import DEFAULT_SORT, SORT_VALUES
+from app.tickets.filters import DEFAULT_SORT, SORT_DESCRIPTION, SORT_VALUES
 from app.tickets.queries import get_ticket, list_tickets
 from app.tickets.schemas import ticket_out
 
@@ -21,7 +21,7 @@ from .types import After, Connection, First, Reference, TicketType, UserType
 
 OrderBy = Annotated[
     str | None,
-    strawberry.argument(description=f"One of {', '.join(SORT_VALUES)}; `-` for descending. Default {DEFAULT_SORT}"),
+    strawberry.argument(description=f"One of {', '.join(SORT_VALUES)}; {SORT_DESCRIPTION}. Default {DEFAULT_SORT}"),
 ]
 
 

@@ -26,6 +26,10 @@ _TIME_SCHEMA = {"type": "string", "format": "date-time"}
 # From a letter or digit to the last one before a blank or a quote, so that user-42 is one word.
 _WORD = re.compile(r'\w(?:[^\s"\\]*\w)?')
 
+# Their `updatedAt` is shown as `createdAt` and stored nowhere, so no index has it: to look for them would be a scan.
+_UNTOUCHED = "were created by the original service and not changed since"
+SORT_DESCRIPTION = f"`-` for descending; by `updatedAt`, those that {_UNTOUCHED} count as the oldest"
+
 FILTER_PARAMETERS = (
     query_parameter("status", "Only this status", {"type": "string", "enum": list(Status)}),
     query_parameter("priority", "Only this priority", {"type": "string", "enum": list(Priority)}),
@@ -41,8 +45,16 @@ FILTER_PARAMETERS = (
     query_parameter("breached", "Whether a time of its SLA was missed", {"type": "boolean"}),
     query_parameter("createdAfter", "Created after this instant", _TIME_SCHEMA),
     query_parameter("createdBefore", "Created before this instant", _TIME_SCHEMA),
-    query_parameter("updatedAfter", "Changed after this instant", _TIME_SCHEMA),
-    query_parameter("sort", "`-` for descending", {"type": "string", "enum": SORT_VALUES, "default": DEFAULT_SORT}),
+    query_parameter(
+        "updatedAfter",
+        f"Changed after this instant; never those that {_UNTOUCHED}",
+        _TIME_SCHEMA,
+    ),
+    query_parameter(
+        "sort",
+        SORT_DESCRIPTION,
+        {"type": "string", "enum": SORT_VALUES, "default": DEFAULT_SORT},
+    ),
 )
 LIST_PARAMETERS = (*FILTER_PARAMETERS, *PAGE_PARAMETERS)
 _KNOWN = frozenset(str(parameter["name"]) for parameter in LIST_PARAMETERS)

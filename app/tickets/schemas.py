@@ -81,7 +81,9 @@ class TicketOut(WireModel):
     watchers: list[Id]
     tags: list[str]
     created_at: Instant
-    updated_at: Instant
+    updated_at: Instant = Field(
+        description="`createdAt` for tickets that were created by the original service and not changed since"
+    )
     first_responded_at: Instant | None
     resolved_at: Instant | None
     closed_at: Instant | None

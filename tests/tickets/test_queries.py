@@ -79,6 +79,17 @@ class TestFilters:
             expected = sorted(row["number"] for row in rows if row[field] == value)
             assert [item["number"] for item in found] == (expected[::-1] if sort == "-number" else expected)
 
+    async def test_of_what_nobody_changed_the_time_of_change_is_not_known(self, agent: Caller) -> None:
+        """As the parameters' descriptions say of tickets of the original service."""
+        changed, old = ticket_row(updatedAt=T0), ticket_row(createdAt=T0 + timedelta(days=1))
+        del old["updatedAt"]
+        await add_tickets(changed, old)
+        ids = [str(row["_id"]) for row in (old, changed)]
+
+        assert [item["id"] for item in await listed(agent, updatedAfter=instant(T0 - timedelta(days=1)))] == ids[1:]
+        assert [item["id"] for item in await listed(agent, sort="updatedAt")] == ids
+        assert [item["id"] for item in await listed(agent, sort="-updatedAt")] == ids[::-1]
+
     async def test_me_is_the_caller(self, agent: Caller) -> None:
         mine = await open_ticket(agent, assignedTo=agent.user_id)
         await open_ticket(agent)
