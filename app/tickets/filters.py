@@ -38,7 +38,8 @@ FILTER_PARAMETERS = (
     query_parameter("tag", "Only with this tag", {"type": "string", "minLength": 1, "maxLength": MAX_TAG}),
     query_parameter(
         "q",
-        "Words that title, description or tags all contain, whole and in any case",
+        "Words that title, description and tags together contain, in any case: at least one as a whole word, "
+        "further ones also within a longer word",
         {"type": "string", "maxLength": MAX_QUERY},
     ),
     query_parameter("waitingOn", "Whose turn it is, or `none`", {"type": "string", "enum": [*WaitingOn, "none"]}),
@@ -152,7 +153,8 @@ def _words(text: str, _actor: Actor) -> Row:
     if len(text) > MAX_QUERY or "\x00" in text:
         message = f"must have at most {MAX_QUERY} characters"
         raise _Wrong(message)
-    # Quoted, so that all words must be there and a leading minus excludes nothing.
+    # Quoted, so that all words must be there and a leading minus excludes nothing. The index has whole words, and finds
+    # those with any of these; that all are there is looked up in the text, where MongoDB takes parts of words, too.
     words = _WORD.findall(text)
     if not words:
         return {"_id": {"$in": []}} if text.strip() else {}

@@ -38,6 +38,7 @@ class TestFilters:
             ({"requester": str(SOMEBODY)}, {"requester": SOMEBODY}, {"requester": None}),
             ({"tag": "printer"}, {"tags": ["slow", "printer"]}, {"tags": ["printers"]}),
             ({"q": "PRINTER stopped"}, {"description": "My printer has stopped"}, {"title": "printer works"}),
+            ({"q": "printer stop"}, {"description": "My printer has stopped"}, {"title": "printers stopped"}),
             ({"q": "-printer"}, {"title": "a printer"}, {"title": "a screen"}),
             ({"q": "the"}, {"title": "the"}, {"title": "a"}),
             ({"waitingOn": "customer"}, {"waitingOn": "customer"}, {"waitingOn": None}),
