@@ -62,7 +62,7 @@ def no_content() -> Response:
 
 
 async def read_json(request: Request) -> JsonObject:
-    """The body as a JSON object. Raises `UnsupportedMediaType`, `MalformedJson` or, for no object, `InvalidInput`.
+    """The body as a JSON object. Raises `UnsupportedMediaType`, `MalformedJson`.
 
     Called by a route after its caller is known and not declared as a FastAPI body, because FastAPI would parse the
     body before it asks who is calling (contract §2, order of checks).
@@ -72,7 +72,7 @@ async def read_json(request: Request) -> JsonObject:
         raise UnsupportedMediaType
     value = decode_json(await request.body())
     if not isinstance(value, dict):
-        raise InvalidInput(FieldError("", "object_expected", "The body must be a JSON object"))
+        raise MalformedJson("The body must be a JSON object")
     return value
 
 

@@ -58,11 +58,9 @@ class TestReadJson:
 
     @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true", b"[{}]"])
     async def test_refuses_what_is_no_object(self, app: ASGIApp, body: bytes) -> None:
-        problem = assert_problem(await post(app, body), 422, "invalid_input")
+        problem = assert_problem(await post(app, body), 400, "malformed_json")
 
-        assert problem["errors"] == [
-            {"field": "", "code": "object_expected", "message": "The body must be a JSON object"}
-        ]
+        assert problem["detail"] == "The body must be a JSON object"
 
     @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
     async def test_refuses_more_levels_than_anybody_needs(self, app: ASGIApp, opening: bytes, closing: bytes) -> None:

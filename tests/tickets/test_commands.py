@@ -319,7 +319,7 @@ class TestDeleteAndRestore:
         [
             (b'{"foo": 1}', "application/json", 422, "invalid_input"),
             (b"{", "application/json", 400, "malformed_json"),
-            (b"[]", "application/json", 422, "invalid_input"),
+            (b"[]", "application/json", 400, "malformed_json"),
             (b"<foo/>", "text/xml", 415, "unsupported_media_type"),
             (b" " * MAX_BODY_BYTES + b"{}", "application/json", 413, "payload_too_large"),
         ],
