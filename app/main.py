@@ -3,7 +3,6 @@
 import gc
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from app.accounts.routes import keys, mfa, passwords, reset_page, security, sessions, signin, users
 from app.accounts.routes.refusals import install_refusal_log
@@ -16,7 +15,7 @@ from app.platform import health
 from app.platform.dispatch import Dispatch
 from app.platform.http import install_error_handlers
 from app.platform.metrics import metrics_router
-from app.platform.middleware import BodyLimit, HeadAsGet, RequestScope, UntilPrepared
+from app.platform.middleware import BodyLimit, Cors, HeadAsGet, RequestScope, UntilPrepared
 from app.platform.openapi import install_openapi
 from app.platform.pages import pages_router
 from app.platform.proxies import TrustedProxies
@@ -96,7 +95,7 @@ def create_app(settings: Settings, *, has_jobs: bool = True) -> FastAPI:
     app.add_middleware(HeadAsGet)
     if settings.allowed_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=ALLOWED_HEADERS,

@@ -1,7 +1,7 @@
 """Every way a request can be refused: the closed list of codes and the root of the error tree.
 
 AppError
-├── BadRequest 400 ─ MalformedJson, InvalidCursor, InvalidIdempotencyKey
+├── BadRequest 400 ─ MalformedJson, InvalidCursor, InvalidIdempotencyKey, PreflightRefused
 ├── Unauthenticated 401
 ├── Forbidden 403
 ├── NotFound 404
@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 class Code(StrEnum):
     """The stable words in a problem's `code`; clients branch on them, so none is ever renamed."""
 
+    CORS_REFUSED = "cors_refused"
     DATABASE_UNAVAILABLE = "database_unavailable"
     FORBIDDEN = "forbidden"
     GRAPHQL_INVALID_REQUEST = "graphql_invalid_request"
@@ -131,6 +132,11 @@ class InvalidCursor(BadRequest):
 class InvalidIdempotencyKey(BadRequest):
     code = Code.INVALID_IDEMPOTENCY_KEY
     detail = "Idempotency-Key must be 1 to 255 printable ASCII characters"
+
+
+class PreflightRefused(BadRequest):
+    code = Code.CORS_REFUSED
+    detail = "Pages of this origin may not send this request"
 
 
 class Unauthenticated(AppError):

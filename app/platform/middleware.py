@@ -9,13 +9,17 @@ import re
 import time
 from collections.abc import Callable, MutableMapping
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import Histogram
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import AppError, BodyTooLarge, DatabaseUnavailable, InternalError
+from .errors import AppError, BodyTooLarge, DatabaseUnavailable, InternalError, PreflightRefused
 from .http import PROBLEM_JSON, problem_body
 from .log import log_fields, request_id_var
 from .metrics import REQUEST_SECONDS, REQUESTS_IN_PROGRESS
@@ -115,6 +119,27 @@ class _Exchange:
         if self.status:  # the answer has begun; all that is left is to break it off
             return
         await _send_problem(self.send, InternalError(), scope)
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, around `RequestScope`, so that pages can read the answers of the last safety net, too.
+
+    To preflights it answers by itself; these answers are made here what all others are, refusals problems.
+    """
+
+    def preflight_response(self, request_headers: Headers) -> Any:
+        answer = super().preflight_response(request_headers)
+        return RequestScope(answer if answer.status_code == HTTPStatus.OK else _preflight_refusal(answer))
+
+
+def _preflight_refusal(answer: Response) -> ASGIApp:
+    kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+    error = PreflightRefused(bytes(answer.body).decode(), headers=kept)
+
+    async def refuse(scope: Scope, _receive: Receive, send: Send) -> None:
+        await _send_problem(send, error, scope)
+
+    return refuse
 
 
 class HeadAsGet:

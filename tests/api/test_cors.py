@@ -3,6 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
+from app.platform.http import PROBLEM_JSON
 from tests.conftest import ALLOWED_ORIGIN as ORIGIN
 
 HEADERS = "authorization,content-type,idempotency-key,if-match,if-none-match,x-request-id"
@@ -18,6 +19,7 @@ async def test_a_named_origin_may_send_all_that_the_api_reads(nobody: AsyncClien
 
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["X-Request-ID"]
 
 
 async def test_a_named_origin_reads_what_clients_need_refusals_included(nobody: AsyncClient) -> None:
@@ -34,5 +36,8 @@ async def test_others_get_no_leave(nobody: AsyncClient, origin: str) -> None:
     asked = await nobody.options("/api/tickets", headers=preflight(origin, "POST"))
     unasked = await nobody.get("/healthz", headers={"Origin": origin})
 
-    assert asked.status_code == 400
+    assert (asked.status_code, asked.headers["Content-Type"]) == (400, PROBLEM_JSON)
+    assert (asked.json()["code"], asked.json()["detail"]) == ("cors_refused", "Disallowed CORS origin")
+    assert asked.json()["requestId"] == asked.headers["X-Request-ID"]
+    assert int(asked.headers["Content-Length"]) == len(asked.content)
     assert all("Access-Control-Allow-Origin" not in answer.headers for answer in (asked, unasked))

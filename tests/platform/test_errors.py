@@ -27,6 +27,7 @@ from app.platform.openapi import problem_example
 
 # Codes that FastAPI's document does not list by operation: they come before or instead of any, or from GraphQL.
 OUTSIDE_OPERATIONS = {
+    Code.CORS_REFUSED,
     Code.METHOD_NOT_ALLOWED,
     Code.NOT_ACCEPTABLE,
     *(code for code in Code if code.startswith("graphql_")),
