@@ -52,8 +52,11 @@ _RESPONSE_HEADERS = {
     "Location": "Where the new object is",
     "Idempotency-Replayed": "`true` when this answer is the first request's, repeated",
 }
-_ERROR_HEADERS = {
+# By what all refusals of a status have, or those of a code alone.
+_ERROR_HEADERS: dict[int | Code, dict[str, str]] = {
     401: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+    Code.INVALID_TOKEN: {"WWW-Authenticate": "What is wrong with the token (RFC 6750)"},
+    Code.VERSION_CONFLICT: {"ETag": "The version to work from"},
     429: {
         "Retry-After": "Seconds until the next attempt can succeed",
         "RateLimit-Policy": 'Which budget counts, and its size per minute: `"user";q=3000;w=60`',
@@ -199,8 +202,8 @@ def _error_responses(errors: Sequence[type[AppError]]) -> dict[int | str, dict[s
                 "content": {PROBLEM_JSON: {"schema": _reference(Problem, "serialization"), "examples": {}}},
             },
         )
-        if error.status in _ERROR_HEADERS:
-            response["headers"] = _headers(_ERROR_HEADERS[error.status])
+        if headers := _ERROR_HEADERS.get(error.status, {}) | _ERROR_HEADERS.get(error.code, {}):
+            response.setdefault("headers", {}).update(_headers(headers))
         response["content"][PROBLEM_JSON]["examples"][str(error.code)] = {"value": problem_example(error)}
     return responses
 

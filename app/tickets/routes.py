@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.accounts.deps import SIGNED_OUT, CurrentActor, TheIdempotency
+from app.accounts.errors import InsufficientScope
 from app.platform.clock import now
 from app.platform.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.platform.etags import IfMatch, etag, is_unchanged
@@ -34,6 +35,8 @@ from .schemas import (
 )
 
 router = APIRouter(tags=["tickets"])
+# What every operation may answer that changes tickets.
+REFUSED = (*SIGNED_OUT, Forbidden, InsufficientScope)
 TicketReference = Annotated[
     str,
     Path(
@@ -67,7 +70,7 @@ async def list_tickets_route(request: Request, actor: CurrentActor) -> Response:
             TicketCreate,
             {"title": TICKET_EXAMPLE["title"], "description": TICKET_EXAMPLE["description"], "priority": "High"},
         ),
-        errors=[*SIGNED_OUT, Forbidden],
+        errors=REFUSED,
         request_headers=["Idempotency-Key"],
     ),
 )
@@ -88,7 +91,7 @@ async def create_ticket_route(request: Request, actor: CurrentActor, idempotency
             ("Idempotency-Replayed",),
         ),
         body=Body(BulkPatch, {"ids": [TICKET_EXAMPLE["id"]], "patch": {"priority": "High"}}),
-        errors=[*SIGNED_OUT, Forbidden, Conflict],
+        errors=[*REFUSED, Conflict],
         request_headers=["Idempotency-Key"],
     ),
 )
@@ -129,8 +132,7 @@ async def get_ticket_route(ticket_id: TicketReference, request: Request, actor: 
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag",)),
         body=Body(TicketPatch, {"status": "In Progress", "assignedTo": "6740a1f0c3b2a1d4e5f60722"}),
         errors=[
-            *SIGNED_OUT,
-            Forbidden,
+            *REFUSED,
             NotFound,
             IllegalTransition,
             NotEditable,
@@ -155,7 +157,7 @@ async def update_ticket_route(ticket_id: TicketReference, request: Request, acto
     **describe(
         "deleteTicket",
         Success(204),
-        errors=[*SIGNED_OUT, Forbidden, NotFound, Conflict],
+        errors=[*REFUSED, NotFound, Conflict],
         request_headers=["If-Match"],
     ),
 )
@@ -171,7 +173,7 @@ async def delete_ticket_route(ticket_id: TicketReference, request: Request, acto
         "restoreTicket",
         Success(200, TicketOut, TICKET_EXAMPLE, ("ETag", "Idempotency-Replayed")),
         body=NO_BODY,
-        errors=[*SIGNED_OUT, Forbidden, NotFound, NotDeleted, RestoreWindowOver, Conflict],
+        errors=[*REFUSED, NotFound, NotDeleted, RestoreWindowOver, Conflict],
         request_headers=["Idempotency-Key"],
     ),
 )

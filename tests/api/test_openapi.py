@@ -168,6 +168,18 @@ class TestOperation:
         assert ("unauthenticated" in codes) == ("invalid_token" in codes) == needs_token
 
     @each_operation
+    def test_refusals_tell_of_their_headers(self, operation: Operation) -> None:
+        for code, status, header in (
+            ("unauthenticated", 401, "WWW-Authenticate"),
+            ("invalid_token", 403, "WWW-Authenticate"),
+            ("version_conflict", 412, "ETag"),
+            ("database_unavailable", 503, "Retry-After"),
+        ):
+            answer = operation.answers().get(status, {})
+            if code in answer.get("content", {}).get(PROBLEM_JSON, {}).get("examples", {}):
+                assert header in answer["headers"], code
+
+    @each_operation
     def test_path_parameters_are_described(self, operation: Operation) -> None:
         named = set(re.findall(r"{(\w+)}", operation.path))
         described = {p["name"]: p for p in operation.spec.get("parameters", []) if p["in"] == "path"}
@@ -183,6 +195,13 @@ class TestOperation:
 
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
         assert operation.method.upper() in answer.headers["Allow"].split(", ")
+
+
+@pytest.mark.parametrize("name", ["createTicket", "updateTicket", "updateTickets", "deleteTicket", "restoreTicket"])
+def test_changing_tickets_takes_a_key_that_is_for_it(name: str) -> None:
+    (operation,) = (operation for operation in OPERATIONS if operation.spec["operationId"] == name)
+
+    assert "insufficient_scope" in operation.answers()[403]["content"][PROBLEM_JSON]["examples"]
 
 
 async def test_real_answers_are_as_documented(callers: Callers) -> None:
