@@ -89,6 +89,10 @@ class Code(StrEnum):
     WRITE_CONFLICT = "write_conflict"
 
 
+# Conflicts that are over in a moment; the others last until somebody does something about them.
+PASSING = frozenset({Code.WRITE_CONFLICT, Code.IDEMPOTENCY_IN_PROGRESS})
+
+
 class AppError(Exception):
     """A refusal with an HTTP status and a code; `extra` adds members to the problem, `headers` to the answer."""
 
@@ -180,13 +184,13 @@ class Conflict(AppError):
     code = Code.WRITE_CONFLICT
     detail = "Others changed this at the same time; please try again"
 
+    def __init__(self, detail: str | None = None, *, extra: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail, extra=extra, headers={"Retry-After": "1"} if self.code in PASSING else None)
+
 
 class IdempotencyInProgress(Conflict):
     code = Code.IDEMPOTENCY_IN_PROGRESS
     detail = "The first request with this Idempotency-Key is still running"
-
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
 
 
 class VersionConflict(AppError):

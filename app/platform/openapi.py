@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from .errors import (
+    PASSING,
     AppError,
     BodyTooLarge,
     Code,
@@ -57,6 +58,7 @@ _ERROR_HEADERS: dict[int | Code, dict[str, str]] = {
     401: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
     Code.INVALID_TOKEN: {"WWW-Authenticate": "What is wrong with the token (RFC 6750)"},
     Code.VERSION_CONFLICT: {"ETag": "The version to work from"},
+    **{code: {"Retry-After": "Seconds until the next attempt may succeed; only with what passes"} for code in PASSING},
     429: {
         "Retry-After": "Seconds until the next attempt can succeed",
         "RateLimit-Policy": 'Which budget counts, and its size per minute: `"user";q=3000;w=60`',

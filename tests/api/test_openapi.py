@@ -172,6 +172,8 @@ class TestOperation:
         for code, status, header in (
             ("unauthenticated", 401, "WWW-Authenticate"),
             ("invalid_token", 403, "WWW-Authenticate"),
+            ("write_conflict", 409, "Retry-After"),
+            ("idempotency_in_progress", 409, "Retry-After"),
             ("version_conflict", 412, "ETag"),
             ("database_unavailable", 503, "Retry-After"),
         ):

@@ -24,6 +24,7 @@ from app.platform.errors import (
     VersionConflict,
 )
 from app.platform.openapi import problem_example
+from app.tickets.errors import NotDeleted
 
 # Codes that FastAPI's document does not list by operation: they come before or instead of any, or from GraphQL.
 OUTSIDE_OPERATIONS = {
@@ -102,6 +103,8 @@ class TestAppError:
         [
             (TooManyRequests(7), {"Retry-After": "7"}),
             (IdempotencyInProgress(), {"Retry-After": "1"}),
+            (Conflict(), {"Retry-After": "1"}),
+            (NotDeleted(), {}),
             (VersionConflict(3), {"ETag": '"3"'}),
             (BodyTooLarge(), {"Connection": "close"}),
             (MethodNotAllowed(headers={"Allow": "GET"}), {"Allow": "GET"}),
