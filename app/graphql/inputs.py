@@ -61,8 +61,8 @@ class TicketPatch(_Given):
     waiting_on: str | None = _optional(f"One of {_ONE_OF['w']}, or null")
     assigned_to: ID | None = _optional("An active Agent or Admin, or null for nobody")
     requester: ID | None = _optional("An active user, or null for nobody")
-    watchers: list[ID] | None = _optional("All of them, at most 50; not null")
-    tags: list[str] | None = _optional("All of them, at most 20; not null")
+    watchers: list[ID] | None = _optional("All of them, at most 50, or null for nobody")
+    tags: list[str] | None = _optional("All of them, at most 20, or null for none")
 
 
 @strawberry.input(description="Which tickets; a ticket must meet all that is given. Null counts as absent")

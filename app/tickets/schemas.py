@@ -18,6 +18,10 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
+def _none_as_empty(values: list[Any] | None) -> list[Any]:
+    return values or []
+
+
 def _refuse_repeats(values: list[Any]) -> list[Any]:
     if len(set(values)) != len(values):
         message = "must not name an id twice"
@@ -50,8 +54,8 @@ class TicketPatch(PatchModel):
     waiting_on: WaitingOn | None = None
     assigned_to: Id | None = None
     requester: Id | None = None
-    watchers: Watchers = Field(default_factory=list)
-    tags: Tags = Field(default_factory=list)
+    watchers: Annotated[Watchers | None, AfterValidator(_none_as_empty)] = Field(default_factory=list)
+    tags: Annotated[Tags | None, AfterValidator(_none_as_empty)] = Field(default_factory=list)
 
 
 class BulkPatch(WireModel):

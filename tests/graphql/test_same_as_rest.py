@@ -298,7 +298,7 @@ class TestRefusals:
             {"status": "Open", "title": ""},
             {"assignedTo": NOBODY},
             {"waitingOn": "nobody"},
-            {"tags": None, "watchers": None},
+            {"tags": [""], "watchers": ["x"]},
             {"status": "Resolved"},
         ],
         ids=str,

@@ -185,11 +185,15 @@ class TestChangeTicket:
         assert answer.json()["priority"] == "Low"
 
     async def test_null_clears_what_can_be_empty_and_nothing_else(self, agent: Caller) -> None:
-        ticket = await open_ticket(agent, assignedTo=agent.user_id)
-        answer = await patch(agent, ticket, {"assignedTo": None})
-        assert answer.json()["assignedTo"] is None
+        ticket = await open_ticket(agent, tags=["a"], watchers=[agent.user_id], assignedTo=agent.user_id)
+        nulls = {"tags": None, "watchers": None, "assignedTo": None, "requester": None}
 
-        for field in ("title", "status", "priority", "tags"):
+        cleared = (await patch(agent, ticket, nulls)).json()
+        again = (await patch(agent, ticket, nulls)).json()
+
+        assert cleared == cleared | {"tags": [], "watchers": [], "assignedTo": None, "requester": None, "version": 2}
+        assert again == cleared
+        for field in ("title", "description", "status", "priority"):
             await refused(await patch(agent, ticket, {field: None}), 422, "invalid_input", ticket["id"], 2)
 
     async def test_others_never_hear_of_it(self, other_customer: Caller, customer: Caller) -> None:
