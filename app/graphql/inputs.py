@@ -58,7 +58,7 @@ class TicketPatch(_Given):
     description: str | None = _optional("1 to 10,000 characters; not null")
     status: str | None = _optional(f"One of {_ONE_OF['status']}; not every move is legal; not null")
     priority: str | None = _optional(f"One of {_ONE_OF['priority']}; not null")
-    waiting_on: str | None = _optional(f"One of {_ONE_OF['w']}, or null")
+    waiting_on: str | None = _optional(f"One of {_ONE_OF['w']}, or null; null on what is Resolved or Closed")
     assigned_to: ID | None = _optional("An active Agent or Admin, or null for nobody")
     requester: ID | None = _optional("An active user, or null for nobody")
     watchers: list[ID] | None = _optional("All of them, at most 50, or null for nobody")

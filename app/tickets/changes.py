@@ -9,7 +9,7 @@ from app.accounts.actor import Actor
 from app.events.catalog import EventType
 
 from .errors import IllegalTransition
-from .lifecycle import LEGAL_MOVES, Priority, Status, WaitingOn, consequences
+from .lifecycle import LEGAL_MOVES, Priority, Status, WaitingOn, check_may_wait, consequences
 from .policy import check_state_allows
 
 # Every field of a ticket, and what it means that a row of the original service lacks it.
@@ -80,9 +80,11 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
 def plan_change(ticket: Mapping[str, Any], patch: Mapping[str, Any], actor: Actor, now: datetime) -> Plan:
     """The plan for a merge patch of stored names and values on a complete ticket.
 
-    Raises `IllegalTransition`, `NotEditable`, `ReopenWindowOver`.
+    Raises `InvalidInput`, `IllegalTransition`, `NotEditable`, `ReopenWindowOver`.
     """
     changed = {name: value for name, value in patch.items() if value != ticket[name]}
+    if changed.keys() & {"status", "waitingOn"}:
+        check_may_wait(patch.get("status", ticket["status"]), patch.get("waitingOn"))
     check_state_allows(actor, ticket, changed, now)
     if "status" in changed:
         before, after = Status(ticket["status"]), changed["status"]

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from app.platform.errors import FieldError, InvalidInput
+
 
 class Status(StrEnum):
     """The original's four statuses, exactly as stored."""
@@ -42,6 +44,12 @@ DONE = frozenset({Status.RESOLVED, Status.CLOSED})
 
 def is_reopening(before: Status, after: Status) -> bool:
     return before in DONE and after in ACTIVE
+
+
+def check_may_wait(status: str, waiting_on: WaitingOn | None) -> None:
+    """What is finished waits for nobody. Raises `InvalidInput`."""
+    if waiting_on is not None and status in DONE:
+        raise InvalidInput(FieldError("waitingOn", "not_waiting", f"must be null on a ticket that is {status}"))
 
 
 def consequences(ticket: Mapping[str, Any], status: Status, now: datetime) -> dict[str, Any]:

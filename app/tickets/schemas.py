@@ -51,7 +51,7 @@ class TicketPatch(PatchModel):
     description: Description = ""
     status: Status = Status.OPEN
     priority: Priority = Priority.MEDIUM
-    waiting_on: WaitingOn | None = None
+    waiting_on: WaitingOn | None = Field(default=None, description="Null on a ticket that is Resolved or Closed")
     assigned_to: Id | None = None
     requester: Id | None = None
     watchers: Annotated[Watchers | None, AfterValidator(_none_as_empty)] = Field(default_factory=list)

@@ -74,6 +74,18 @@ async def test_customers_may_not(customer: Caller) -> None:
     assert len(await events_of(ticket["id"])) == 1
 
 
+async def test_what_is_finished_does_not_begin_to_wait(agent: Caller) -> None:
+    closed, opened = await open_ticket(agent), await open_ticket(agent)
+    await agent.patch(f"/api/tickets/{closed['id']}", json={"status": "Closed"})
+
+    body = {"ids": [closed["id"], opened["id"]], "patch": {"waitingOn": "customer"}}
+    refused, changed = (await agent.post("/api/tickets/bulk", json=body)).json()["results"]
+
+    assert (refused["status"], changed["status"]) == (422, 200)
+    assert [error["field"] for error in refused["error"]["errors"]] == ["waitingOn"]
+    assert (await stored_ticket(closed["id"]))["waitingOn"] is None
+
+
 async def test_wrong_values_change_nothing(agent: Caller) -> None:
     ticket = await open_ticket(agent)
     one = ticket["id"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.accounts.actor import Actor
 from app.accounts.roles import Role
 from app.events.catalog import EventType
+from app.platform.errors import InvalidInput
 from app.tickets.changes import complete, plan_change, plan_deletion, plan_restoration
 from app.tickets.errors import IllegalTransition, NotEditable, ReopenWindowOver
 from app.tickets.lifecycle import DONE, LEGAL_MOVES, Priority, Status, WaitingOn
@@ -86,12 +87,24 @@ def test_a_patch_of_several_fields_is_one_event(patch: dict[str, Any], event_typ
     assert plan_change(ticket(), patch, AGENT, NOW).event_type is event_type
 
 
-def test_finishing_ends_the_wait_unless_the_patch_says_otherwise() -> None:
+def test_finishing_ends_the_wait() -> None:
     waiting = ticket(waitingOn=WaitingOn.CUSTOMER)
 
     assert plan_change(waiting, {"status": Status.RESOLVED}, AGENT, NOW).fields["waitingOn"] is None
-    patch = {"status": Status.RESOLVED, "waitingOn": WaitingOn.THIRD_PARTY}
-    assert plan_change(waiting, patch, AGENT, NOW).fields["waitingOn"] == WaitingOn.THIRD_PARTY
+
+
+@pytest.mark.parametrize("waiting_on", WaitingOn)
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("after", [None, *Status])
+def test_what_is_finished_does_not_wait(waiting_on: WaitingOn, before: Status, after: Status | None) -> None:
+    patch = {"waitingOn": waiting_on} if after is None else {"status": after, "waitingOn": waiting_on}
+    row = ticket(status=before, waitingOn=WaitingOn.CUSTOMER if before not in DONE else None)
+
+    if (after or before) in DONE:
+        with pytest.raises(InvalidInput, match="waitingOn"):
+            plan_change(row, patch, AGENT, NOW)
+    elif after in (None, before) or after in LEGAL_MOVES[before]:
+        assert (row | plan_change(row, patch, AGENT, NOW).fields)["waitingOn"] is waiting_on
 
 
 def test_an_illegal_move_says_which_are_legal() -> None:
@@ -138,8 +151,12 @@ def test_whatever_is_done_the_ticket_stays_consistent(status: Status, many: list
         except IllegalTransition:
             assert patch["status"] not in LEGAL_MOVES[Status(row["status"])]
             continue
+        except InvalidInput:
+            assert patch["waitingOn"] is not None
+            continue
         row = row | plan.fields
 
+        assert row["waitingOn"] is None or row["status"] not in DONE
         assert (row["resolvedAt"] is not None) == (row["status"] in DONE)
         assert row["closedAt"] is None or row["status"] == Status.CLOSED
         assert row["version"] == before["version"] + bool(plan.changes)
