@@ -1,14 +1,14 @@
 """From a request to its operation by table, in place of asking one route after the other.
 
-FastAPI declares and documents the operations, and answers whatever is not in the table: what has no operation, another
-method, sockets, pages. For the rest its way costs more than all of ours: it matches each route before the right one
-with a regular expression, twice where routers are included, and solves dependencies that could be anything. Ours are
-functions of the request, so calling them is all there is to solve.
+FastAPI declares and documents the operations, and answers whatever is not in the table: what has no operation, sockets,
+pages, another method where a part of the path is a parameter. For the rest its way costs more than all of ours: it
+matches each route before the right one with a regular expression, twice where routers are included, and solves
+dependencies that could be anything. Ours are functions of the request, so calling them is all there is to solve.
 """
 
 import inspect
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
@@ -17,6 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .errors import MethodNotAllowed
+from .http import allow
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorHandlers = Mapping[Any, Callable[[Request, Exception], Any]]
@@ -39,6 +42,13 @@ class Dispatch:
                         self._by_pattern[method, route.path.count("/")].append((route, handler))
                     else:
                         self._by_path.setdefault((method, route.path), (route, handler))
+        # A path of its own is no parameter of another's: /api/tickets/bulk is no ticket. All of its methods are known.
+        methods: defaultdict[str, list[str]] = defaultdict(list)
+        for method, path in self._by_path:
+            methods[path].append(method)
+        self._others = {
+            path: (route, _refusing(methods[path])) for (_, path), (route, _handler) in self._by_path.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._find(scope) if scope["type"] == "http" and not scope.get("root_path") else None
@@ -64,10 +74,19 @@ class Dispatch:
         method, path = scope["method"], scope["path"]
         if found := self._by_path.get((method, path)):
             return *found, {}
+        if others := self._others.get(path):
+            return *others, {}
         for route, handler in self._by_pattern.get((method, path.count("/")), ()):
             if match := route.path_regex.match(path):
                 return route, handler, match.groupdict()
         return None
+
+
+def _refusing(methods: Sequence[str]) -> Handler:
+    async def refuse(_request: Request) -> Response:
+        raise MethodNotAllowed(headers={"Allow": allow(methods)})
+
+    return refuse
 
 
 def _handler_of(dependant: Dependant) -> Handler | None:

@@ -1,7 +1,7 @@
 """HTTP's own rules: bodies in, JSON and problems out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import Any
@@ -155,16 +155,21 @@ def _parameter_errors(errors: Sequence[Any]) -> list[FieldError]:
     return [FieldError(".".join(str(part) for part in e["loc"][1:]), e["type"], e["msg"]) for e in errors]
 
 
+def allow(methods: Collection[str]) -> str:
+    """The `Allow` header (RFC 9110 §10.2.1)."""
+    ordered = [method for method in METHODS if method in methods]
+    return ", ".join(["HEAD", *ordered] if "GET" in ordered else ordered)
+
+
 def _allowed_methods(request: Request) -> str:
-    """All methods of this path; the router knows only those of its first route (RFC 9110 §10.2.1 wants all)."""
+    """All methods of this path; the router knows only those of its first route."""
     tries = {method: {**request.scope, "method": method} for method in METHODS}
-    found = [m for m, s in tries.items() if any(r.matches(s)[0] is Match.FULL for r in request.app.routes)]
-    return ", ".join(["HEAD", *found] if "GET" in found else found)
+    return allow([m for m, s in tries.items() if any(r.matches(s)[0] is Match.FULL for r in request.app.routes)])
 
 
 async def _render(request: Request, error: Exception) -> Response:
     shown = to_app_error(error)
-    if isinstance(shown, MethodNotAllowed):
+    if isinstance(shown, MethodNotAllowed) and not shown.headers:
         shown = MethodNotAllowed(headers={"Allow": _allowed_methods(request)})
     if isinstance(shown, InternalError):
         logger.error("unhandled error", exc_info=error)

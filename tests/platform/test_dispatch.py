@@ -76,13 +76,15 @@ class TestDispatch:
         [
             ("GET", "/things", 200, "GET /things"),
             ("POST", "/things/bulk", 200, "hello nobody"),
-            ("GET", "/things/bulk", 200, "bulk /things/{thingId}"),
+            ("GET", "/things/bulk", 405, None),
+            ("PUT", "/things/bulk", 405, None),
             ("GET", "/things/a%20b", 200, "a b /things/{thingId}"),
+            ("DELETE", "/things", 405, None),
             # What the table does not have is FastAPI's to answer.
             ("GET", "/counted?limit=7", 200, "limit 7"),
             ("GET", "/things/a/b", 404, None),
             ("GET", "/things/", 404, None),
-            ("DELETE", "/things", 405, None),
+            ("DELETE", "/things/a", 405, None),
             ("GET", "/elsewhere", 404, None),
         ],
     )

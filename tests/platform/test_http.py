@@ -199,6 +199,7 @@ class TestProblem:
             ("PUT", "/api/users/6740a1f0c3b2a1d4e5f60718", {"GET", "HEAD", "PATCH", "DELETE"}),
             ("TRACE", "/api/me", {"GET", "HEAD", "PATCH"}),
             ("NONSENSE", "/healthz", {"GET", "HEAD"}),
+            *((method, "/api/tickets/bulk", {"POST"}) for method in ("GET", "PATCH", "DELETE", "PUT", "OPTIONS")),
         ],
     )
     async def test_a_wrong_method_hears_of_the_right_ones(
