@@ -29,7 +29,9 @@ MAX_MEMBERS = 200
 _WHOLE_SECOND = len("2026-11-22T09:30:00Z")
 # Python's own, and what PyMongo gives to the moments that it reads.
 _IN_UTC: frozenset[tzinfo | None] = frozenset({UTC, utc})
-_CODE_NAMES = {"missing": "required", "extra_forbidden": "unknown_field"}
+_CODE_NAMES = {"missing": "required", "extra_forbidden": "unknown_field", "model_type": "object_expected"}
+# Where Pydantic's words name a class of ours.
+_MESSAGES = {"model_type": "Input should be an object"}
 
 
 class WireModel(BaseModel):
@@ -79,7 +81,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
         FieldError(
             field=".".join(str(part) for part in item["loc"]),
             code=_CODE_NAMES.get(item["type"], item["type"]),
-            message=item["msg"].removeprefix("Value error, "),
+            message=_MESSAGES.get(item["type"], item["msg"].removeprefix("Value error, ")),
         )
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]

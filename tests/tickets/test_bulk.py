@@ -98,9 +98,12 @@ async def test_wrong_values_change_nothing(agent: Caller) -> None:
         {"ids": [one], "patch": {"assignedTo": str(ObjectId())}},
         {"ids": [one]},
     ]
+    no_objects: list[Any] = [None, [], "title"]
+    wrong += [{"ids": [one], "patch": patch} for patch in no_objects]
     for body in wrong:
         answer = await agent.post("/api/tickets/bulk", json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input"), body
         assert answer.json()["errors"], body
+        assert "TicketPatch" not in answer.text
 
     assert len(await events_of(one)) == 1
