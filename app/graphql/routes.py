@@ -23,7 +23,7 @@ from app.platform.errors import (
     InvalidIdempotencyKey,
     UnsupportedMediaType,
 )
-from app.platform.http import JSON, decode_json, to_app_error
+from app.platform.http import JSON, decode_json, refuse_coded, to_app_error
 from app.platform.idempotency import REPLAYED, Idempotency
 from app.platform.sharing import SharedReads
 from app.platform.wire import to_json
@@ -173,6 +173,7 @@ async def _asked_by_post(request: Request) -> Asked:
     given = [_media_type(header) for header in request.headers.getlist("content-type")]
     if given not in (["application/json"], ["application/json; charset=utf-8"]):
         raise UnsupportedMediaType
+    refuse_coded(request)
     return asked_of(decode_json(await request.body()))
 
 

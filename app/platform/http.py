@@ -1,6 +1,7 @@
 """HTTP's own rules: bodies in, JSON and problems out."""
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
@@ -43,6 +44,7 @@ PROBLEM_JSON = "application/problem+json"
 # For answers that carry a credential.
 NO_STORE = {"Cache-Control": "no-store"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_CHARSET = re.compile(r'(?:^|;)\s*charset="?([^\s;"]*)', re.IGNORECASE)
 # Of arrays and objects in each other; far more than any body has, and few enough for whoever walks or prints a value.
 MAX_LEVELS = 32
 JSON_TYPES = frozenset({JSON, "application/merge-patch+json"})
@@ -67,13 +69,26 @@ async def read_json(request: Request) -> JsonObject:
     Called by a route after its caller is known and not declared as a FastAPI body, because FastAPI would parse the
     body before it asks who is calling (contract §2, order of checks).
     """
-    media_types = request.headers.getlist("content-type") or [JSON]
-    if any(given.partition(";")[0].strip().lower() not in JSON_TYPES for given in media_types):
+    if not all(map(_is_json, request.headers.getlist("content-type"))):
         raise UnsupportedMediaType
+    refuse_coded(request)
     value = decode_json(await request.body())
     if not isinstance(value, dict):
         raise MalformedJson("The body must be a JSON object")
     return value
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether it says JSON in UTF-8; other parameters mean nothing (RFC 8259 §11)."""
+    media_type, _, parameters = content_type.partition(";")
+    is_utf8 = all(charset.lower() == "utf-8" for charset in _CHARSET.findall(parameters))
+    return media_type.strip().lower() in JSON_TYPES and is_utf8
+
+
+def refuse_coded(request: Request) -> None:
+    """Raises `UnsupportedMediaType` for a compressed body: a small one could become large (RFC 9110 §8.4)."""
+    if any(given.strip().lower() not in {"", "identity"} for given in request.headers.getlist("content-encoding")):
+        raise UnsupportedMediaType("Send the body without a Content-Encoding", headers={"Accept-Encoding": "identity"})
 
 
 async def read_optional_json(request: Request) -> JsonObject:

@@ -70,6 +70,7 @@ class TestMediaTypes:
             {"Content-Type": "application/x-www-form-urlencoded"},
             {"Content-Type": "multipart/form-data; boundary=x"},
             {"Content-Type": "application/json; charset=utf-16"},
+            {"Content-Type": "application/json", "Content-Encoding": "gzip"},
         ],
         ids=str,
     )

@@ -109,7 +109,7 @@ class TestReadJson:
         "content_type",
         [
             *["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"],
-            "application/merge-patch+json",
+            *["application/merge-patch+json", 'application/json;x=y; Charset="UTF-8"', "application/json;mycharset=x"],
         ],
     )
     async def test_takes_json_by_its_names(self, app: ASGIApp, content_type: str) -> None:
@@ -125,11 +125,27 @@ class TestReadJson:
         [
             *["text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
             *["application/xml", "application/jsonp", "application/json, text/plain", "", ";", "json", "*/*"],
-            "application/json-patch+json",
+            *["application/json-patch+json", "application/json; charset=utf-16", "application/json;charset=iso-8859-1"],
+            *['application/json; x=y; CHARSET="latin1"', "application/json; charset="],
         ],
     )
     async def test_refuses_other_types(self, app: ASGIApp, content_type: str) -> None:
         assert_problem(await post(app, b"{}", ("content-type", content_type)), 415, "unsupported_media_type")
+
+    @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "GZIP"])
+    async def test_refuses_coded_bodies(self, app: ASGIApp, coding: str) -> None:
+        headers = (("content-type", "application/json"), ("content-encoding", coding))
+
+        answer = await post(app, b"{}", *headers)
+
+        assert_problem(answer, 415, "unsupported_media_type")
+        assert answer.header("accept-encoding") == "identity"
+
+    @pytest.mark.parametrize("coding", ["Identity", ""])
+    async def test_takes_a_body_that_is_said_to_be_as_it_is(self, app: ASGIApp, coding: str) -> None:
+        headers = (("content-type", "application/json"), ("content-encoding", coding))
+
+        assert_problem(await post(app, b"{}", *headers), 422, "invalid_input")
 
     async def test_refuses_a_body_of_two_types(self, app: ASGIApp) -> None:
         both = (("content-type", "application/json"), ("content-type", "text/plain"))
