@@ -6,7 +6,10 @@ from fastapi import Request
 
 from .errors import VersionConflict
 
-_ETAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+# An entity tag may hold commas, so a list of them can't be split at those (RFC 9110 §8.8.3); elements may be empty.
+_TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
+_TAGS = re.compile(rf"[ \t,]*(?:{_TAG}[ \t]*(?:,[ \t,]*|$))+")
+_EACH_TAG = re.compile(_TAG)
 
 
 def etag(version: int) -> str:
@@ -44,5 +47,6 @@ def _joined(request: Request, name: str) -> str | None:
 def _names(header: str, tag: str, *, weak: bool) -> bool:
     if header.strip() == "*":
         return True
-    found = (_ETAG.fullmatch(part) for part in header.split(","))
-    return any(match and match[2] == tag and (weak or not match[1]) for match in found)
+    if not _TAGS.fullmatch(header):
+        return False
+    return any(given == tag and (weak or not is_weak) for is_weak, given in _EACH_TAG.findall(header))
