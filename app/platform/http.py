@@ -81,7 +81,7 @@ async def read_json(request: Request) -> JsonObject:
 def _is_json(content_type: str) -> bool:
     """Whether it says JSON in UTF-8; other parameters mean nothing (RFC 8259 §11)."""
     media_type, _, parameters = content_type.partition(";")
-    is_utf8 = all(charset.lower() == "utf-8" for charset in _CHARSET.findall(parameters))
+    is_utf8 = all(charset.lower() in {"utf-8", "utf8"} for charset in _CHARSET.findall(parameters))
     return media_type.strip().lower() in JSON_TYPES and is_utf8
 
 

@@ -6,10 +6,12 @@ the values sound, does the ticket's state allow it.
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from bson import ObjectId
 
@@ -36,6 +38,12 @@ NOBODY: dict[str, Any] = {"assignedTo": None, "requester": None, "watchers": []}
 # How often a write is planned again because somebody else was faster.
 MAX_PLANS = 20
 MAX_PAUSE_S = 0.5
+# How long one waits for their turn at a ticket that many change at the same time.
+MAX_WAIT_S = 5
+# Where somebody was overtaken; there while somebody has a turn or waits for it.
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +94,16 @@ async def change_ticket(
     Raises `NotFound`, `Forbidden`, `VersionConflict`, `InvalidInput`, `IllegalTransition`, `NotEditable`,
     `ReopenWindowOver`, `Conflict`.
     """
-    for attempt in range(MAX_PLANS):
+
+    async def attempt() -> Row:
         ticket = complete(await get_ticket(actor, reference))
         check_may_change(actor, ticket, body)
         if_match.check(ticket["version"])
         patch = TicketPatch.parse(body).given()
         await _check_people(patch, ticket)
-        plan = plan_change(ticket, patch, actor, now)
-        try:
-            return await _carry_out(actor, ticket, plan, now, once)
-        except StaleWrite:
-            await _pause(attempt)
-    raise Conflict
+        return await _carry_out(actor, ticket, plan_change(ticket, patch, actor, now), now, once)
+
+    return await _in_turn(reference, attempt)
 
 
 async def change_tickets(
@@ -112,7 +118,8 @@ async def change_tickets(
     bulk = BulkPatch.parse(body)
     patch = bulk.patch.given()
     await _check_people(patch)
-    for attempt in range(MAX_PLANS):
+
+    async def attempt() -> list[Outcome]:
         found = await get_tickets(actor, bulk.ids)
         outcomes: list[Outcome] = []
         writes: list[Insert | Update] = []
@@ -125,11 +132,9 @@ async def change_tickets(
             else:
                 outcomes.append(Outcome(ticket_id, ticket | plan.fields, None))
                 writes += _writes(actor, ticket, plan, now)
-        try:
-            return await commit(writes, once=once, result=outcomes)
-        except StaleWrite:
-            await _pause(attempt)
-    raise Conflict
+        return await commit(writes, once=once, result=outcomes)
+
+    return await _in_turn(str(bulk.ids), attempt)
 
 
 async def delete_ticket(
@@ -139,15 +144,14 @@ async def delete_ticket(
 
     Raises `NotFound`, `Forbidden`, `VersionConflict`.
     """
-    for attempt in range(MAX_PLANS):
+
+    async def attempt() -> Row:
         ticket = complete(await get_ticket(actor, reference))
         actor.require(Permission.DELETE_TICKETS)
         if_match.check(ticket["version"])
-        try:
-            return await _carry_out(actor, ticket, plan_deletion(ticket, now), now, once)
-        except StaleWrite:
-            await _pause(attempt)
-    raise Conflict
+        return await _carry_out(actor, ticket, plan_deletion(ticket, now), now, once)
+
+    return await _in_turn(reference, attempt)
 
 
 async def restore_ticket(
@@ -157,7 +161,8 @@ async def restore_ticket(
 
     Raises `Forbidden`, `NotFound`, `InvalidInput`, `NotDeleted`, `RestoreWindowOver`, `Conflict`.
     """
-    for attempt in range(MAX_PLANS):
+
+    async def attempt() -> Row:
         if not actor.may(Permission.DELETE_TICKETS):
             await get_ticket(actor, reference)  # who may not know of it hears that there is nothing
             actor.require(Permission.DELETE_TICKETS)
@@ -167,16 +172,35 @@ async def restore_ticket(
             raise NotDeleted
         if now - ticket["deletedAt"] > RESTORE_WINDOW:
             raise RestoreWindowOver
-        try:
-            return await _carry_out(actor, ticket, plan_restoration(ticket, now), now, once)
-        except StaleWrite:
-            await _pause(attempt)
+        return await _carry_out(actor, ticket, plan_restoration(ticket, now), now, once)
+
+    return await _in_turn(reference, attempt)
+
+
+async def _in_turn(what: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """What `attempt` answers; it is made again when somebody else changed the ticket meanwhile.
+
+    Whoever was overtaken once takes turns with all others of this process who were, and those who come later queue up:
+    a crowd at one ticket would else overtake some of its own again and again. Raises `Conflict`.
+    """
+    if what not in _turns:
+        with suppress(StaleWrite):
+            return await attempt()
+    turn = _turns.setdefault(what, asyncio.Lock())
+    try:
+        async with asyncio.timeout(MAX_WAIT_S):
+            await turn.acquire()
+    except TimeoutError:
+        raise Conflict from None
+    try:
+        for number in range(MAX_PLANS):
+            with suppress(StaleWrite):
+                return await attempt()
+            # Parts it from other processes, the longer the more often they collide.
+            await asyncio.sleep(random.uniform(0, min(0.005 * 2**number, MAX_PAUSE_S)))  # noqa: S311 - no secret
+    finally:
+        turn.release()
     raise Conflict
-
-
-async def _pause(attempt: int) -> None:
-    """Parts those who collided, the longer the more often they did."""
-    await asyncio.sleep(random.uniform(0, min(0.005 * 2**attempt, MAX_PAUSE_S)))  # noqa: S311 - jitter, no secret
 
 
 async def _carry_out(actor: Actor, ticket: Row, plan: Plan, now: datetime, once: Once[Row] | None = None) -> Row:
