@@ -64,7 +64,7 @@ async def _actor(request: Request, *, may_lack_mfa: bool) -> Actor:
         if token is None:
             raise Unauthenticated
         claims = await claims_of(token, request.state.tokens, moment)
-        charge.user_id = claims.user_id
+        charge.names(claims.user_id)
         actor = await actor_of(claims, moment, may_lack_mfa=may_lack_mfa)
     await note_use(actor, moment)
     request.state.claims = claims
@@ -101,7 +101,8 @@ class Charge:
     """Around finding out who sent a token: one request of the user's, if it is good, else one of the address's.
 
     So nobody spends another's budget with a token that has ended. One that was good the last time is charged before it
-    is looked up; any other is looked up first, unless the address has nothing left. Raises `TooManyRequests`.
+    is looked up. Any other is looked up first; but one that has ended is not, once its address has nothing left. Raises
+    `TooManyRequests`.
     """
 
     def __init__(self, connection: HTTPConnection, token: str | None, *, is_stream: bool = False) -> None:
@@ -110,25 +111,31 @@ class Charge:
         self._is_stream = is_stream
         self._budgets: Budgets = connection.state.budgets
         self._owner = self._budgets.owner_of(token)
-        self.user_id: ObjectId | None = None
-        """Whom the token names, to be set before it is looked up."""
+        self._named: ObjectId | None = None
 
     def __enter__(self) -> Self:
-        if self._owner is None:
-            self._budgets.check_address(self._connection)
-        else:
+        if self._owner is not None:
             self._charge_user(self._owner)
+        elif self._budgets.is_bad(self._token):
+            self._budgets.check_address(self._connection)
         return self
+
+    def names(self, user_id: ObjectId) -> None:
+        """Tells whom the token names, before it is looked up. Raises `TooManyRequests` if they have nothing left."""
+        self._named = user_id
+        if self._owner is None:
+            self._budgets.check_user(self._connection, user_id)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         match error:
-            case None | MfaSetupRequired() if self._owner is None and self.user_id is not None:
-                self._budgets.remember(self._token, self.user_id)
+            case None | MfaSetupRequired() if self._owner is None and self._named is not None:
+                self._budgets.remember(self._token, self._named)
                 # A stream is open by now, and the next is refused before it is.
                 with suppress(TooManyRequests) if self._is_stream else nullcontext():
-                    self._charge_user(self.user_id)
+                    self._charge_user(self._named)
             case Unauthenticated() | InvalidToken():
-                self._budgets.forget(self._token)
+                if self._named is not None:  # signed by us; anybody can make others, in any number
+                    self._budgets.remember(self._token, None)
                 self._budgets.charge_address(self._connection)
 
     def _charge_user(self, user_id: ObjectId) -> None:

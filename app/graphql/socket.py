@@ -134,7 +134,7 @@ class _Conversation:
         try:
             with Charge(self._request, token, is_stream=True) as charge:
                 claims = await claims_of(token, self._tokens, now())
-                charge.user_id = claims.user_id
+                charge.names(claims.user_id)
                 listener = Listener(DOOR, claims, self._end)
                 await self._hub.enter(listener)
         except (InvalidToken, MfaSetupRequired):

@@ -19,7 +19,7 @@ MAX_IN_FLIGHT = 100
 RETRY_IN_FLIGHT_S = 1
 # Callers remembered at a time, some 15 MB of them; whoever was not seen for the longest is forgotten.
 MAX_CALLERS = 50_000
-# Good tokens remembered at a time, each of some 400 bytes.
+# Tokens remembered at a time, each of some 400 bytes.
 MAX_TOKENS = 10_000
 # Less than this part of a budget is not worth a write: most callers never cost one.
 _WORTH_TELLING_PART = 100
@@ -73,23 +73,23 @@ class Budgets:
         self._window = 0
         self._spent: OrderedDict[str, Share] = OrderedDict()
         self._in_flight: dict[str, Share] = {}
-        self._owners: OrderedDict[str, ObjectId] = OrderedDict()
+        self._owners: OrderedDict[str | None, ObjectId | None] = OrderedDict()
 
     def owner_of(self, token: str | None) -> ObjectId | None:
         """Whose token it was when it was last looked up here; None if it was not good, or not seen of late."""
         return None if token is None else self._owners.get(token)
 
-    def remember(self, token: str | None, user_id: ObjectId) -> None:
-        """The token is good: its next request is the user's before it is looked up."""
+    def is_bad(self, token: str | None) -> bool:
+        """Whether it was not good when it was last looked up here."""
+        return token in self._owners and self._owners[token] is None
+
+    def remember(self, token: str | None, owner: ObjectId | None) -> None:
+        """Whose the token is, as it was just found; nobody's if it is good no more."""
         if token is None or not self._is_on:
             return
-        self._owners[token] = user_id
+        self._owners[token] = owner
         if len(self._owners) > MAX_TOKENS:
             self._owners.popitem(last=False)
-
-    def forget(self, token: str | None) -> None:
-        if token is not None:
-            self._owners.pop(token, None)
 
     def charge_user(self, connection: HTTPConnection, user_id: object) -> None:
         """Spends one request of a user's. Raises `TooManyRequests`."""
@@ -106,12 +106,17 @@ class Budgets:
         if self._is_on:
             self._charge(connection, ANONYMOUS, _address_of(connection))
 
+    def check_user(self, connection: HTTPConnection, user_id: object) -> None:
+        """Spends nothing. Raises `TooManyRequests` when the user has nothing left."""
+        self._check(connection, USER, str(user_id))
+
     def check_address(self, connection: HTTPConnection) -> None:
         """Spends nothing. Raises `TooManyRequests` when whoever calls from there has nothing left."""
-        if self._is_on:
-            share = self._share(ANONYMOUS, _address_of(connection), self._clock())
-            if share.total >= ANONYMOUS.limit:
-                self.charge_address(connection)
+        self._check(connection, ANONYMOUS, _address_of(connection))
+
+    def _check(self, connection: HTTPConnection, policy: Policy, who: str) -> None:
+        if self._is_on and self._share(policy, who, self._clock()).total >= policy.limit:
+            self._charge(connection, policy, who)
 
     def spend(self, policy: Policy, who: str) -> tuple[bool, Standing]:
         """Whether there was a request left to spend, and what is left now."""

@@ -96,7 +96,7 @@ async def stream_events_route(
     try:
         with Charge(request, bearer_token(request), is_stream=True) as charge:
             claims = await _claims(request, tokens, events, last_event_id)
-            charge.user_id = claims.user_id
+            charge.names(claims.user_id)
             stream = EventStream(hub, claims, is_head=getattr(request.state, "is_head", False))
             await hub.enter(stream.listener)
     except StreamEnds as end:

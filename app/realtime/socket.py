@@ -92,7 +92,7 @@ class _Visit:
             given, options = await self._introduction()
             with self._charged(given) as charge:
                 claims = await self._claims(given)
-                charge.user_id = claims.user_id
+                charge.names(claims.user_id)
                 listener = Listener(DOOR, claims, self._end)
                 await self._hub.enter(listener)
         except AppError as error:
@@ -174,7 +174,7 @@ class _Visit:
             given = _Credential(message.token)
             with self._charged(given) as charge:
                 claims = await self._claims(given)
-                charge.user_id = claims.user_id
+                charge.names(claims.user_id)
                 if claims.user_id != listener.claims.user_id:
                     raise StreamEnds(OTHER_USER)
                 if _differs(message, options):
