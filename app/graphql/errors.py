@@ -51,7 +51,8 @@ class NeedsWebSocket(BadRequest):
     detail = "Subscriptions go through a WebSocket (graphql-transport-ws)"
 
 
-class TooComplex(ValidationFailed):
+class TooComplex(BadRequest):
+    code = Code.GRAPHQL_TOO_COMPLEX
     detail = "Too many fields of the same name are brought together by fragments, or fragments nest too deeply"
 
 

@@ -34,6 +34,7 @@ class Code(StrEnum):
     GRAPHQL_INVALID_VARIABLES = "graphql_invalid_variables"
     GRAPHQL_NEEDS_WEBSOCKET = "graphql_needs_websocket"
     GRAPHQL_PARSE_FAILED = "graphql_parse_failed"
+    GRAPHQL_TOO_COMPLEX = "graphql_too_complex"
     GRAPHQL_TOO_COSTLY = "graphql_too_costly"
     GRAPHQL_TOO_DEEP = "graphql_too_deep"
     GRAPHQL_TOO_MANY_ALIASES = "graphql_too_many_aliases"
