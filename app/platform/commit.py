@@ -136,8 +136,8 @@ async def _commit_alone(change: _Change[Any], ahead: Iterable[asyncio.Task[None]
     for task in ahead:
         await asyncio.wait({task})
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Conflict | ConnectionFailure):
-            # Who waited while they tried has waited long enough.
+        # Who waited while they tried has waited long enough; a key that is in use is theirs alone.
+        if isinstance(error, ConnectionFailure) or type(error) is Conflict:
             raise error
     await _commit([change], is_alone=True)
 

@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from app.accounts.documents import Session, User
 from app.platform import mongo
 from app.platform.commit import AT_MOST, Insert, StaleWrite, Update, _alone, commit
-from app.platform.errors import Conflict
+from app.platform.errors import Conflict, IdempotencyInProgress
 from app.platform.idempotency import AlreadyDone, Answer, IdempotencyRow, Key, Once
 from app.platform.mongo import collection_of
 from app.platform.sequence import Counter
@@ -201,6 +201,21 @@ class TestARowThatSomebodyElseHolds:
         assert [type(outcome) for outcome in outcomes] == [Conflict] * 4
         assert not _alone
         assert await self.change(there, "e") == "e"
+
+    async def test_a_key_in_use_is_no_matter_of_who_wants_the_same_row(self, there: Row) -> None:
+        keys = collection_of(IdempotencyRow)
+        where = {"_id": there["_id"], "version": 1}
+        keyed = commit([Update(User, where, {"$set": {"name": "a"}})], once=once("in use"), result="a")
+        async with keys.database.client.start_session() as session, await session.start_transaction():
+            await keys.insert_one({"_id": "in use"}, session=session)
+
+            other = commit([Insert(User, user("other"))], result="other")
+            same_row = commit([Update(User, where, {"$set": {"name": "b"}})], result="b")
+            outcomes = await together(keyed, other, same_row)
+
+            await session.abort_transaction()
+        assert isinstance(outcomes[0], IdempotencyInProgress)
+        assert outcomes[1:] == ["other", "b"]
 
     async def test_who_comes_second_in_a_batch_is_stale_without_a_try(self, there: Row) -> None:
         outcomes = await together(*(self.change(there, name) for name in "abc"))
