@@ -31,7 +31,7 @@ SAMPLE_SECRETS = frozenset(
     my-super-secret-key my-256-bit-secret my-32-character-ultra-secure-and-ultra-long-secret mysecrettoken password
     please-change-me please-change-this replace-me replace-with-your-secret s3cr3t secret secret-key secret-token
     secretsecret shhh shhhh shhhhh shhhhhh shhhhhhared-secret some-secret somesecret super-secret super-secret-key
-    super-secret-jwt-key super-secret-jwt-token-with-at-least-32-characters-long supersecretpassword test test-secret
+    super-secret-jwt-key super-secret-jwt-token-with-at-least-32-characters-long supersecretpassword test
     this-is-a-secret this-is-a-secret-key this-is-my-secret thisisasecret thisismysecret token topsecret top-secret
     a-string-secret-at-least-256-bits-long a-string-secret-at-least-384-bits-long
     a-string-secret-at-least-512-bits-long a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long
@@ -74,8 +74,7 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_sample_secret(cls, secret: SecretStr) -> SecretStr:
         bare = _bare(secret.get_secret_value())
-        is_one_letter = len(set(bare)) == 1
-        if not bare or is_one_letter or bare in SAMPLE_SECRETS:
+        if not bare or bare in SAMPLE_SECRETS:
             message = "must be a random secret of your own (32 bytes or more), not empty and not a well-known sample"
             raise ValueError(message)
         return secret

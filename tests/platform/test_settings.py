@@ -46,7 +46,7 @@ class TestSecret:
             ],
             *["a-string-secret-at-least-256-bits-long", "your-super-secret-jwt-key-change-this-in-production"],
             *["09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7", "shhhhh", "your_jwt_secret_key"],
-            *["supersecretkey", "thisisasecret", "changethis", "x" * 64, "0-0_0 " * 10],
+            *["supersecretkey", "thisisasecret", "changethis"],
         ],
     )
     def test_refuses_empty_and_well_known_ones(self, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
