@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pymongo.errors import PyMongoError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
@@ -16,8 +15,8 @@ from app.accounts.errors import InvalidToken, MfaSetupRequired
 from app.accounts.queries import claims_of
 from app.accounts.tokens import AccessClaims, Tokens
 from app.platform.clock import now
-from app.platform.errors import AppError, InvalidInput, TooManyRequests
-from app.platform.http import is_outage
+from app.platform.errors import AppError, InvalidInput, MalformedJson, TooManyRequests
+from app.platform.http import decode_json, is_outage
 from app.platform.metrics import EVENTS_DELIVERED
 from app.platform.websocket import TooManyMessages, WebSocketConnection, text_frame
 
@@ -205,8 +204,8 @@ class _Visit:
 def _decoded(message: str | bytes) -> Mapping[str, Any]:
     """Raises `StreamEnds` for what is no JSON object."""
     try:
-        value = orjson.loads(message) if isinstance(message, str) else None
-    except orjson.JSONDecodeError:
+        value = decode_json(message.encode()) if isinstance(message, str) else None
+    except MalformedJson:
         value = None
     if not isinstance(value, dict):
         raise StreamEnds(Ending(CloseCode.NOT_UNDERSTOOD, "A message is a JSON object, as text"))

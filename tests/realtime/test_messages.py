@@ -48,6 +48,7 @@ class TestForm:
             ('[{"type":"auth"}]', NO_OBJECT),
             ('{"type":"auth","token":"\\ud800"}', NO_OBJECT),
             ("[" * 60_000, NO_OBJECT),
+            ('{"type":"auth","token":' + "[" * 900 + "]" * 900 + "}", NO_OBJECT),
             (b'{"type":"auth","token":"x"}', NO_OBJECT),
             (b"\xff\x00", NO_OBJECT),
             ("{}", "type: Field required; token: Field required"),
